@@ -1,0 +1,24 @@
+//! The names of our message headers: what a person sees in `nats stream view` and what readers need before the body.
+
+/// What the message says: a command's type, or the types of a record's events joined with `+`.
+pub const TYPE: &str = "Checkout-Type";
+/// Unique id of one attempt to append: how a writer recognises its own message after an unknown outcome.
+pub const RECORD_ID: &str = "Checkout-Record-Id";
+/// A history record's place in its history: 0, 1, 2, …
+pub const INDEX: &str = "Checkout-Index";
+/// Where the workflow stands after this record.
+pub const STATUS: &str = "Checkout-Status";
+/// What the workflow does after this record: `run`, `wait` or `done`. The sweep reads it without the body.
+pub const NEXT: &str = "Checkout-Next";
+/// Until when it waits, RFC 3339; absent when it waits without a deadline or does not wait.
+pub const WAIT_UNTIL: &str = "Checkout-Wait-Until";
+/// Which service wrote the message.
+pub const SENDER: &str = "Checkout-Sender";
+/// Why a message was parked.
+pub const REASON: &str = "Checkout-Reason";
+/// The subject a parked message came from, so that it can be driven again.
+pub const ORIGINAL_SUBJECT: &str = "Checkout-Original-Subject";
+/// Where a restock's answer is expected.
+pub const ANSWER_TO: &str = "Answer-To";
+/// W3C trace context, passed on from the request that caused the message.
+pub const TRACE_PARENT: &str = "traceparent";
