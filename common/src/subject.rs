@@ -19,6 +19,8 @@ pub enum Subject {
     Timer(WorkflowRef),
     /// `due.<kind>.<id>`: the wake-up call itself. Stream `TIMERS`.
     Due(WorkflowRef),
+    /// `cancelled.<kind>.<id>`: the wake-up call is not wanted any more. Stream `TIMERS`, for a second.
+    TimerCancelled(WorkflowRef),
     /// `timer.sweep`: when the next sweep begins. Stream `TIMERS`.
     SweepTimer,
     /// `due.sweep`: a sweep begins. Stream `TIMERS`.
@@ -33,7 +35,7 @@ pub enum Subject {
     Stock(Sku),
     /// `catalogue.<sku>`: what one article is. Stream `CATALOGUE`.
     Catalogue(Sku),
-    /// `deadletter.<stream in lower case>`: what could not be handled. Stream `DEAD_LETTERS`.
+    /// `deadletter.<area>`: what could not be handled. Stream `DEAD_LETTERS`.
     DeadLetter(DeadLetterArea),
 }
 
@@ -77,6 +79,7 @@ impl fmt::Display for Subject {
             Self::LiveHistory(workflow) => write!(f, "live.history.{}.{}", workflow.kind, workflow.id),
             Self::Timer(workflow) => write!(f, "timer.{}.{}", workflow.kind, workflow.id),
             Self::Due(workflow) => write!(f, "due.{}.{}", workflow.kind, workflow.id),
+            Self::TimerCancelled(workflow) => write!(f, "cancelled.{}.{}", workflow.kind, workflow.id),
             Self::SweepTimer => f.write_str("timer.sweep"),
             Self::SweepDue => f.write_str("due.sweep"),
             Self::Webhook(provider, event) => write!(f, "webhook.{provider}.{event}"),
@@ -105,6 +108,7 @@ impl FromStr for Subject {
             ["live", "history", kind, id] => Ok(Self::LiveHistory(workflow(kind, id)?)),
             ["timer", kind, id] => Ok(Self::Timer(workflow(kind, id)?)),
             ["due", kind, id] => Ok(Self::Due(workflow(kind, id)?)),
+            ["cancelled", kind, id] => Ok(Self::TimerCancelled(workflow(kind, id)?)),
             ["webhook", provider, event] => Ok(Self::Webhook(provider.parse()?, event.parse()?)),
             ["inventory", "command", id] => Ok(Self::InventoryCommand(id.parse::<WorkflowId>()?.as_uuid())),
             ["inventory", "ledger"] => Ok(Self::InventoryLedger),
@@ -142,6 +146,7 @@ mod tests {
             Subject::LiveHistory(workflow),
             Subject::Timer(workflow),
             Subject::Due(workflow),
+            Subject::TimerCancelled(workflow),
             Subject::SweepTimer,
             Subject::SweepDue,
             Subject::Webhook("sandbox".parse().expect("a provider"), "evt_1".parse().expect("an event id")),

@@ -1,0 +1,298 @@
+//! One guarded append: stored once, or refused because somebody else was first, whatever the network does.
+//!
+//! A publish whose ack did not come is *unknown*, not failed: the client may still send it after a reconnect, and a
+//! server may have stored it. So every append names the sequence it expects, and after an unknown outcome we read
+//! the last message of the subject from the leader and recognise our own by its id.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, RequestErrorKind, jetstream::stream::LastRawMessageErrorKind};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::connect::Nats;
+use crate::{headers, streams::StreamName, subject::Subject};
+
+/// A message to be stored.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where.
+    pub subject: Subject,
+    /// What a reader sees before the body; the guard and the id are added to them.
+    pub headers: HeaderMap,
+    /// The body.
+    pub payload: Bytes,
+    /// The sequence of the last message on the subject (0: there is none). `None` only where storing twice is harmless.
+    pub expected: Option<u64>,
+}
+
+/// Why a message is not stored, or not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Somebody else has written to the subject: read again, decide again.
+    #[error("{subject} has moved on: sequence {expected} was expected, {found} is the last")]
+    Conflict {
+        /// Where.
+        subject: String,
+        /// What we believed to be the last sequence.
+        expected: u64,
+        /// What is the last sequence.
+        found: u64,
+    },
+    /// The server cannot take it now (full, no leader, no connection). It may still be stored later.
+    #[error("{subject} could not be written within {seconds} s: {reason}")]
+    Unavailable {
+        /// Where.
+        subject: String,
+        /// How long it was tried.
+        seconds: u64,
+        /// What was seen last.
+        reason: String,
+    },
+    /// The server will never take it: a defect of ours or a stream that is not what it should be.
+    #[error("{subject} was refused by the server: {reason} (error {code})")]
+    Refused {
+        /// Where.
+        subject: String,
+        /// JetStream's error code.
+        code: u64,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// Something else was stored first. The second one is what the loser of a race on a replicated stream gets.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
+/// Another message with this expectation is under way; its outcome decides ours.
+const IN_PROCESS: u64 = 10158;
+/// Not stored, worth another try: no leader yet, too many requests, full, out of storage, JetStream warming up.
+const TRY_AGAIN: [u64; 7] = [10163, 10167, 10077, 10023, 10008, 10118, 10076];
+
+/// How the server answered one publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Stored { sequence: u64 },
+    MovedOn,
+    TryAgain(String),
+    Unknown(String),
+    Refused { code: u64, reason: String },
+}
+
+#[derive(Deserialize)]
+struct RawAck {
+    #[serde(default)]
+    seq: u64,
+    error: Option<RawError>,
+}
+
+#[derive(Deserialize)]
+struct RawError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// Send one message and read the server's answer.
+pub(super) async fn publish_once(
+    nats: &Nats,
+    subject: async_nats::Subject,
+    headers: HeaderMap,
+    payload: Bytes,
+) -> Answer {
+    match nats.client.request_with_headers(subject, headers, payload).await {
+        Ok(reply) => read_ack(&reply.payload),
+        Err(error) => match error.kind() {
+            // Nobody listens on the subject: the stream has no leader at the moment, or does not exist.
+            RequestErrorKind::NoResponders => Answer::TryAgain("no stream answers on this subject".into()),
+            _ => Answer::Unknown(error.to_string()),
+        },
+    }
+}
+
+fn read_ack(payload: &[u8]) -> Answer {
+    match serde_json::from_slice::<RawAck>(payload) {
+        Ok(RawAck { error: None, seq }) if seq > 0 => Answer::Stored { sequence: seq },
+        Ok(RawAck { error: Some(RawError { err_code, description }), .. }) => {
+            if WRONG_LAST_SEQUENCE.contains(&err_code) || err_code == IN_PROCESS {
+                Answer::MovedOn
+            } else if TRY_AGAIN.contains(&err_code) {
+                Answer::TryAgain(description)
+            } else {
+                Answer::Refused { code: err_code, reason: description }
+            }
+        }
+        Ok(_) | Err(_) => Answer::Unknown(format!("unreadable ack {:?}", String::from_utf8_lossy(payload))),
+    }
+}
+
+/// A message with its guard and its id in the headers, ready to be sent any number of times.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) subject: async_nats::Subject,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Bytes,
+    pub(super) expected: Option<u64>,
+    pub(super) record_id: String,
+}
+
+impl Prepared {
+    pub(super) fn new(outgoing: Outgoing) -> Self {
+        let Outgoing { subject, mut headers, payload, expected } = outgoing;
+        let record_id = Uuid::now_v7().as_hyphenated().to_string();
+        headers.insert(headers::RECORD_ID, record_id.as_str());
+        if let Some(expected) = expected {
+            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        }
+        Self { subject: subject.into(), headers, payload, expected, record_id }
+    }
+
+    async fn send(&self, nats: &Nats) -> Answer {
+        publish_once(nats, self.subject.clone(), self.headers.clone(), self.payload.clone()).await
+    }
+}
+
+/// The waits between tries: from 20 ms, doubling to 1 s, with jitter so that many writers do not come back together.
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Append one message, and do not come back before it is known what became of it or the time is over.
+///
+/// # Errors
+/// [`AppendError::Conflict`] when somebody else was first; [`AppendError::Unavailable`] when the server could not take it
+/// for `patience`, in which case it may still be stored later; [`AppendError::Refused`] when it never will.
+pub async fn append(
+    nats: &Nats,
+    stream: StreamName,
+    outgoing: Outgoing,
+    patience: Duration,
+) -> Result<u64, AppendError> {
+    append_prepared(nats, stream, &Prepared::new(outgoing), patience).await
+}
+
+pub(super) async fn append_prepared(
+    nats: &Nats,
+    stream: StreamName,
+    message: &Prepared,
+    patience: Duration,
+) -> Result<u64, AppendError> {
+    let answer = message.send(nats).await;
+    settle(nats, stream, message, answer, patience).await
+}
+
+/// Go on from an answer until the outcome is known.
+pub(super) async fn settle(
+    nats: &Nats,
+    stream: StreamName,
+    message: &Prepared,
+    first: Answer,
+    patience: Duration,
+) -> Result<u64, AppendError> {
+    let deadline = Instant::now() + patience;
+    let mut waits = waits();
+    let mut answer = first;
+    loop {
+        let reason = match answer {
+            Answer::Stored { sequence } => return Ok(sequence),
+            Answer::Refused { code, reason } => {
+                return Err(AppendError::Refused { subject: message.subject.to_string(), code, reason });
+            }
+            Answer::TryAgain(reason) => reason,
+            Answer::MovedOn => match read_back(nats, stream, message).await {
+                ReadBack::Decided(outcome) => return outcome,
+                ReadBack::NotStored => "another write was under way".into(),
+                ReadBack::Unreadable(reason) => reason,
+            },
+            Answer::Unknown(reason) => match read_back(nats, stream, message).await {
+                ReadBack::Decided(outcome) => return outcome,
+                ReadBack::NotStored | ReadBack::Unreadable(_) => reason,
+            },
+        };
+        let wait = waits.next().unwrap_or(Duration::from_secs(1));
+        if Instant::now() + wait >= deadline {
+            return Err(AppendError::Unavailable {
+                subject: message.subject.to_string(),
+                seconds: patience.as_secs(),
+                reason,
+            });
+        }
+        tokio::time::sleep(wait).await;
+        answer = message.send(nats).await;
+    }
+}
+
+enum ReadBack {
+    Decided(Result<u64, AppendError>),
+    NotStored,
+    Unreadable(String),
+}
+
+/// Ask the stream's leader for the last message of the subject (a direct get could be answered by a replica that is
+/// behind) and see whether it is ours, somebody else's, or still the one we expected.
+async fn read_back(nats: &Nats, stream: StreamName, message: &Prepared) -> ReadBack {
+    let Some(expected) = message.expected else {
+        // Storing this one twice is harmless, so it is simply sent again.
+        return ReadBack::NotStored;
+    };
+    let last = match last_from_leader(nats, stream, message.subject.as_str()).await {
+        Ok(last) => last,
+        Err(reason) => return ReadBack::Unreadable(reason),
+    };
+    let (found, record_id) = last.unwrap_or_default();
+    if record_id.as_deref() == Some(&message.record_id) {
+        ReadBack::Decided(Ok(found))
+    } else if found == expected {
+        ReadBack::NotStored
+    } else {
+        ReadBack::Decided(Err(AppendError::Conflict { subject: message.subject.to_string(), expected, found }))
+    }
+}
+
+/// The sequence and record id of a subject's last message; `None` when there is no message.
+async fn last_from_leader(
+    nats: &Nats,
+    stream: StreamName,
+    subject: &str,
+) -> Result<Option<(u64, Option<String>)>, String> {
+    let stream = nats.jetstream.get_stream_no_info(stream.as_str()).await.map_err(|error| error.to_string())?;
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => {
+            let record_id = message.headers.get(headers::RECORD_ID).map(|id| id.as_str().to_owned());
+            Ok(Some((message.sequence, record_id)))
+        }
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_s_answers_are_told_apart() {
+        let error = |code: u64| {
+            read_ack(
+                format!(r#"{{"error":{{"code":400,"err_code":{code},"description":"d"}},"stream":"S","seq":0}}"#)
+                    .as_bytes(),
+            )
+        };
+        assert_eq!(read_ack(br#"{"stream":"S","seq":7}"#), Answer::Stored { sequence: 7 });
+        assert_eq!(read_ack(br#"{"stream":"S","seq":7,"duplicate":true}"#), Answer::Stored { sequence: 7 });
+        assert_eq!(error(10071), Answer::MovedOn);
+        assert_eq!(error(10164), Answer::MovedOn);
+        assert_eq!(error(10158), Answer::MovedOn);
+        assert_eq!(error(10077), Answer::TryAgain("d".into()));
+        assert_eq!(error(10060), Answer::Refused { code: 10060, reason: "d".into() });
+        assert!(matches!(read_ack(b"nonsense"), Answer::Unknown(_)));
+    }
+}

@@ -1,0 +1,321 @@
+//! Group commit: one journal per process and stream, one commit unit in flight at a time.
+//!
+//! With `sync_interval: always` a commit is an fsync, and one fsync can carry many messages. What gathers while a unit
+//! is being committed is the next unit; there is no timer. A small unit goes out as single publishes, a large one as
+//! one atomic batch, and where the one becomes cheaper than the other is measured while running, because it depends
+//! on the disk and on the replicas: a batch has a fixed cost of several milliseconds on a replica-1 file stream.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use async_nats::header;
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{
+    append::{Answer, AppendError, Outgoing, Prepared, append_prepared, publish_once, settle},
+    connect::Nats,
+};
+use crate::streams::StreamName;
+
+/// Most messages of one unit: half of what the server allows in a batch, where throughput has long been flat.
+const MAX_UNIT: usize = 500;
+
+/// Most bytes of one unit, so that a unit of large messages does not stand in the way for seconds.
+const MAX_UNIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Appends that may wait for their unit before callers have to wait too: memory stays bounded.
+const MAX_WAITING: usize = 4_096;
+
+/// Below this a batch has never paid, on any disk that we measured.
+const SMALLEST_BATCH: usize = 4;
+
+/// Every so many units of a size, the method that looked worse is tried again: disks and neighbours change.
+const UNITS_BETWEEN_TRIALS: u32 = 64;
+
+/// A handle to the journal of one stream; clones share it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    waiting: mpsc::Sender<Waiting>,
+    stream: StreamName,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message: Prepared,
+    outcome: oneshot::Sender<Result<u64, AppendError>>,
+}
+
+impl Journal {
+    /// Start the journal of a stream; it ends when the last handle is gone. An append is tried for `patience`.
+    #[must_use]
+    pub fn start(nats: Nats, stream: StreamName, patience: Duration) -> Self {
+        let (waiting, receiver) = mpsc::channel(MAX_WAITING);
+        let committer = Committer {
+            nats,
+            stream,
+            patience,
+            batches_allowed: stream.config().allow_atomic_publish,
+            costs: CommitCosts::default(),
+        };
+        tokio::spawn(committer.run(receiver));
+        Self { waiting, stream }
+    }
+
+    /// Store one message; see [`super::append::append`] for what the outcomes mean.
+    ///
+    /// # Errors
+    /// [`AppendError`], as the guarded append gives it.
+    pub async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
+        let subject = outgoing.subject.clone();
+        let (outcome, answer) = oneshot::channel();
+        let stopped = || AppendError::Unavailable {
+            subject: subject.to_string(),
+            seconds: 0,
+            reason: format!("the journal of {} has stopped", self.stream.as_str()),
+        };
+        self.waiting.send(Waiting { message: Prepared::new(outgoing), outcome }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+struct Committer {
+    nats: Nats,
+    stream: StreamName,
+    patience: Duration,
+    batches_allowed: bool,
+    costs: CommitCosts,
+}
+
+impl Committer {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Waiting>) {
+        let mut unit = Vec::with_capacity(MAX_UNIT);
+        while receiver.recv_many(&mut unit, MAX_UNIT).await > 0 {
+            for unit in within_bytes(std::mem::take(&mut unit)) {
+                self.commit(unit).await;
+            }
+        }
+    }
+
+    async fn commit(&mut self, unit: Vec<Waiting>) {
+        let messages = unit.len();
+        let method =
+            if self.batches_allowed && can_be_a_batch(&unit) { self.costs.choose(messages) } else { Method::Singles };
+        let started = Instant::now();
+        match method {
+            Method::Singles => self.commit_one_by_one(unit).await,
+            Method::Batch => self.commit_as_batch(unit).await,
+        }
+        self.costs.learn(method, messages, started.elapsed());
+        count(self.stream, method, messages);
+    }
+
+    /// All at once on the wire, each on its own for the server.
+    async fn commit_one_by_one(&self, unit: Vec<Waiting>) {
+        let answers = join_all(unit.iter().map(|waiting| {
+            let message = &waiting.message;
+            publish_once(&self.nats, message.subject.clone(), message.headers.clone(), message.payload.clone())
+        }))
+        .await;
+        for (waiting, answer) in unit.into_iter().zip(answers) {
+            self.finish(waiting, answer);
+        }
+    }
+
+    /// One commit for all of them: stored together, or none.
+    async fn commit_as_batch(&self, unit: Vec<Waiting>) {
+        match self.publish_batch(&unit).await {
+            Answer::Stored { sequence: last } => {
+                let first = last + 1 - unit.len() as u64;
+                for (sequence, waiting) in (first..).zip(unit) {
+                    // Nobody listens any more when the caller was dropped; the message is stored all the same.
+                    let _ = waiting.outcome.send(Ok(sequence));
+                }
+            }
+            Answer::Unknown(reason) => {
+                for waiting in unit {
+                    self.finish(waiting, Answer::Unknown(reason.clone()));
+                }
+            }
+            // The server refuses a batch as a whole: sent one by one, a conflict costs nobody else.
+            Answer::MovedOn | Answer::TryAgain(_) | Answer::Refused { .. } => {
+                let outcomes = join_all(
+                    unit.iter()
+                        .map(|waiting| append_prepared(&self.nats, self.stream, &waiting.message, self.patience)),
+                )
+                .await;
+                for (waiting, outcome) in unit.into_iter().zip(outcomes) {
+                    let _ = waiting.outcome.send(outcome);
+                }
+            }
+        }
+    }
+
+    /// ADR-50: numbered messages under one batch id, the last one commits and is the only one that is answered.
+    async fn publish_batch(&self, unit: &[Waiting]) -> Answer {
+        let batch_id = Uuid::now_v7().as_simple().to_string();
+        let last = unit.len() - 1;
+        for (number, waiting) in unit.iter().enumerate() {
+            let message = &waiting.message;
+            let mut headers = message.headers.clone();
+            headers.insert(header::NATS_BATCH_ID, batch_id.as_str());
+            headers.insert(header::NATS_BATCH_SEQUENCE, (number + 1).to_string());
+            if number == last {
+                headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+                return publish_once(&self.nats, message.subject.clone(), headers, message.payload.clone()).await;
+            }
+            let sent = self.nats.client.publish_with_headers(message.subject.clone(), headers, message.payload.clone());
+            if let Err(error) = sent.await {
+                return Answer::Unknown(error.to_string());
+            }
+        }
+        Answer::Unknown("an empty batch".into())
+    }
+
+    /// Tell the caller, at once where the answer says it all, or when the outcome is known; the journal goes on meanwhile.
+    fn finish(&self, waiting: Waiting, answer: Answer) {
+        if let Answer::Stored { sequence } = answer {
+            let _ = waiting.outcome.send(Ok(sequence));
+            return;
+        }
+        let (nats, stream, patience) = (self.nats.clone(), self.stream, self.patience);
+        tokio::spawn(async move {
+            let outcome = settle(&nats, stream, &waiting.message, answer, patience).await;
+            let _ = waiting.outcome.send(outcome);
+        });
+    }
+}
+
+/// Only the first message of a subject may carry an expectation inside a batch.
+fn can_be_a_batch(unit: &[Waiting]) -> bool {
+    let mut guarded = HashSet::new();
+    unit.iter()
+        .filter(|waiting| waiting.message.expected.is_some())
+        .all(|waiting| guarded.insert(waiting.message.subject.as_str()))
+}
+
+fn within_bytes(unit: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut units = Vec::with_capacity(1);
+    let (mut current, mut bytes) = (Vec::with_capacity(unit.len()), 0);
+    for waiting in unit {
+        let size = waiting.message.payload.len();
+        if bytes + size > MAX_UNIT_BYTES && !current.is_empty() {
+            units.push(std::mem::take(&mut current));
+            bytes = 0;
+        }
+        bytes += size;
+        current.push(waiting);
+    }
+    units.push(current);
+    units
+}
+
+fn count(stream: StreamName, method: Method, messages: usize) {
+    let labels = [("stream", stream.as_str()), ("method", method.as_str())];
+    metrics::counter!("journal_units_total", &labels).increment(1);
+    metrics::counter!("journal_messages_total", &labels).increment(messages as u64);
+}
+
+/// How a unit is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Singles,
+    Batch,
+}
+
+impl Method {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Singles => "singles",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// What a message has cost lately, by method and size of unit (powers of two): the break-even, measured.
+#[derive(Debug, Default)]
+struct CommitCosts {
+    by_size: [SizeCosts; 16],
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct SizeCosts {
+    singles: Option<u128>,
+    batch: Option<u128>,
+    units: u32,
+}
+
+impl CommitCosts {
+    fn choose(&mut self, messages: usize) -> Method {
+        if messages < SMALLEST_BATCH {
+            return Method::Singles;
+        }
+        let costs = &mut self.by_size[size_class(messages)];
+        costs.units = costs.units.wrapping_add(1);
+        let (Some(singles), Some(batch)) = (costs.singles, costs.batch) else {
+            return if costs.singles.is_none() { Method::Singles } else { Method::Batch };
+        };
+        let (better, worse) =
+            if batch < singles { (Method::Batch, Method::Singles) } else { (Method::Singles, Method::Batch) };
+        if costs.units.is_multiple_of(UNITS_BETWEEN_TRIALS) { worse } else { better }
+    }
+
+    fn learn(&mut self, method: Method, messages: usize, took: Duration) {
+        let per_message = took.as_nanos() / messages.max(1) as u128;
+        let costs = &mut self.by_size[size_class(messages)];
+        let known = match method {
+            Method::Singles => &mut costs.singles,
+            Method::Batch => &mut costs.batch,
+        };
+        // Each new figure counts an eighth: steady against one slow fsync, quick to follow a change.
+        *known = Some(known.map_or(per_message, |old| (old * 7 + per_message) / 8));
+    }
+}
+
+fn size_class(messages: usize) -> usize {
+    (messages.max(1).ilog2() as usize).min(15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taught(singles_ms: u64, batch_ms: u64) -> CommitCosts {
+        let mut costs = CommitCosts::default();
+        for _ in 0..50 {
+            costs.learn(Method::Singles, 100, Duration::from_millis(singles_ms));
+            costs.learn(Method::Batch, 100, Duration::from_millis(batch_ms));
+        }
+        costs
+    }
+
+    #[test]
+    fn the_cheaper_method_is_taken_and_the_other_tried_now_and_then() {
+        let mut costs = taught(20, 10);
+        let chosen: Vec<Method> = (0..UNITS_BETWEEN_TRIALS).map(|_| costs.choose(100)).collect();
+        assert_eq!(chosen.iter().filter(|method| **method == Method::Singles).count(), 1);
+        let mut costs = taught(10, 20);
+        assert_eq!(costs.choose(100), Method::Singles);
+    }
+
+    #[test]
+    fn what_was_never_tried_is_tried_first_but_few_messages_never_make_a_batch() {
+        let mut costs = CommitCosts::default();
+        assert_eq!(costs.choose(3), Method::Singles);
+        assert_eq!(costs.choose(100), Method::Singles);
+        costs.learn(Method::Singles, 100, Duration::from_millis(5));
+        assert_eq!(costs.choose(100), Method::Batch);
+    }
+
+    #[test]
+    fn a_change_of_the_disk_is_followed() {
+        let mut costs = taught(20, 10);
+        for _ in 0..50 {
+            costs.learn(Method::Batch, 100, Duration::from_millis(40));
+        }
+        assert_eq!(costs.choose(100), Method::Singles);
+    }
+}

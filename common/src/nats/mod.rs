@@ -1,0 +1,15 @@
+//! Writing to and reading from JetStream so that nothing is lost and nothing happens twice.
+//!
+//! [`connect`] → [`check`] (is the server as it must be?) → [`journal`] (group commit) over [`append`] (one guarded
+//! append) → [`read`] (histories) → [`dead_letters`] (what could not be handled).
+
+pub mod append;
+pub mod check;
+pub mod connect;
+pub mod dead_letters;
+pub mod journal;
+pub mod read;
+
+pub use append::{AppendError, Outgoing};
+pub use connect::{Nats, NatsOptions};
+pub use journal::Journal;

@@ -1,0 +1,176 @@
+//! Reading what is stored: one history, or a stretch of a stream, in one request each (batched direct get).
+//!
+//! A direct get may be answered by a replica that is behind. That is fine here: a history is proved current by the
+//! guarded append that follows, and readers that only show it are told again by the live subject.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::connect::{Nats, REQUEST_TIMEOUT};
+use crate::{
+    ids::WorkflowRef,
+    streams::StreamName,
+    subject::Subject,
+    time::{Timestamp, to_milliseconds},
+};
+
+/// A stored message.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// When the server stored it.
+    pub time: Timestamp,
+    /// Its headers, ours and the server's.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// A read that did not work; nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stream} could not be read: {reason}")]
+pub struct ReadError {
+    /// Which stream.
+    pub stream: &'static str,
+    /// What was seen.
+    pub reason: String,
+}
+
+/// As many messages as one request asks for; more are fetched by further requests.
+const BATCH: usize = 512;
+
+/// A whole history, oldest first; empty when the workflow does not exist.
+///
+/// # Errors
+/// [`ReadError`] when the server cannot be asked.
+pub async fn history(nats: &Nats, workflow: WorkflowRef) -> Result<Vec<Stored>, ReadError> {
+    subject(nats, StreamName::History, &Subject::History(workflow)).await
+}
+
+/// All messages of one subject, oldest first.
+///
+/// # Errors
+/// [`ReadError`] when the server cannot be asked.
+pub async fn subject(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Vec<Stored>, ReadError> {
+    let (mut messages, mut from) = (Vec::new(), 1);
+    loop {
+        let batch = stretch(nats, stream, from, BATCH, &subject.to_string()).await?;
+        let more = batch.more;
+        from = batch.messages.last().map_or(from, |last| last.sequence + 1);
+        messages.extend(batch.messages);
+        if !more {
+            return Ok(messages);
+        }
+    }
+}
+
+/// The last message of one subject, as the replica that answers knows it.
+///
+/// # Errors
+/// [`ReadError`] when the server cannot be asked.
+pub async fn last(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Option<Stored>, ReadError> {
+    let request = serde_json::json!({ "last_by_subj": subject.to_string() });
+    let answer = nats
+        .client
+        .request(direct_get(stream), request.to_string().into())
+        .await
+        .map_err(|error| ReadError { stream: stream.as_str(), reason: error.to_string() })?;
+    match answer.status {
+        None => parse(stream, answer).map(Some),
+        Some(StatusCode::NOT_FOUND) => Ok(None),
+        Some(status) => Err(ReadError { stream: stream.as_str(), reason: status.to_string() }),
+    }
+}
+
+/// Some messages of a stream.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The messages, oldest first.
+    pub messages: Vec<Stored>,
+    /// Whether there are more after them.
+    pub more: bool,
+}
+
+/// Up to `count` messages from a sequence on, on the subjects that match `filter`, oldest first.
+///
+/// # Errors
+/// [`ReadError`] when the server cannot be asked or stops in the middle.
+pub async fn stretch(
+    nats: &Nats,
+    stream: StreamName,
+    from: u64,
+    count: usize,
+    filter: &str,
+) -> Result<Batch, ReadError> {
+    let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
+    let request = serde_json::json!({ "batch": count, "seq": from.max(1), "next_by_subj": filter });
+    let inbox = nats.client.new_inbox();
+    let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
+    nats.client
+        .publish_with_reply(direct_get(stream), inbox, request.to_string().into())
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let batch = collect(stream, &mut answers).await;
+    // The server may already have forgotten the subscription; the read is complete either way.
+    let _ = answers.unsubscribe().await;
+    batch
+}
+
+async fn collect(stream: StreamName, answers: &mut Subscriber) -> Result<Batch, ReadError> {
+    let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
+    let (mut messages, mut more) = (Vec::new(), false);
+    loop {
+        let answer = next(answers, REQUEST_TIMEOUT).await.map_err(failed)?;
+        match answer.status {
+            None => {
+                more = number(&answer.headers, "Nats-Num-Pending").is_some_and(|pending| pending > 0);
+                messages.push(parse(stream, answer)?);
+            }
+            // The end of the batch, or nothing (more) that matches.
+            Some(status) if status.as_u16() == 204 || status == StatusCode::NOT_FOUND => {
+                return Ok(Batch { messages, more });
+            }
+            Some(status) if status == StatusCode::NO_RESPONDERS => {
+                return Err(failed("no stream answers: it does not exist or has no leader at the moment".into()));
+            }
+            Some(status) => return Err(failed(format!("status {status}"))),
+        }
+    }
+}
+
+async fn next(answers: &mut Subscriber, patience: Duration) -> Result<async_nats::Message, String> {
+    match timeout(patience, answers.next()).await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err("the connection is closed".into()),
+        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
+    }
+}
+
+fn direct_get(stream: StreamName) -> String {
+    format!("$JS.API.DIRECT.GET.{}", stream.as_str())
+}
+
+fn number(headers: &Option<HeaderMap>, name: &str) -> Option<u64> {
+    headers.as_ref()?.get(name)?.as_str().parse().ok()
+}
+
+fn parse(stream: StreamName, message: async_nats::Message) -> Result<Stored, ReadError> {
+    let failed = |what: &str| ReadError { stream: stream.as_str(), reason: format!("an answer without {what}") };
+    let headers = message.headers.unwrap_or_default();
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+    let time: Timestamp = text("Nats-Time-Stamp").and_then(|at| at.parse().ok()).ok_or_else(|| failed("a time"))?;
+    Ok(Stored {
+        sequence: text("Nats-Sequence").and_then(|n| n.parse().ok()).ok_or_else(|| failed("a sequence"))?,
+        subject: text("Nats-Subject").ok_or_else(|| failed("a subject"))?,
+        time: to_milliseconds(time),
+        headers,
+        payload: message.payload,
+    })
+}

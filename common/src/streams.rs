@@ -1,0 +1,345 @@
+//! Every stream and consumer of the system, with the reason of each setting. Only the provisioner creates them;
+//! a service compares what it finds with this and refuses to run on a difference.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
+    stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
+};
+
+/// A command that nobody has taken for this long is of no use to anybody, and the inventory forgets finished
+/// reservations only after it; see the inventory's memory bound.
+pub const COMMAND_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Longer than any provider retries a webhook (Stripe: 3 days; disputes refer back for weeks).
+pub const WEBHOOK_MAX_AGE: Duration = Duration::from_secs(45 * 24 * 60 * 60);
+
+/// Long enough for a person to look at a parked message after a holiday.
+pub const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A wake-up call that no worker has taken for this long is left to the sweep.
+pub const DUE_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A worker that has not acked or reported progress for this long is taken for dead, and its command goes to another.
+/// Longer than one provider call with its immediate retries; progress acks stretch it.
+pub const WORKER_ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// The inventory answers a group within milliseconds; a crashed instance's commands come back after this.
+pub const INVENTORY_ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the inventory's active instance may be silent before a stand-by takes over.
+pub const INVENTORY_PIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A history longer than this is a runaway workflow: its appends are refused and it is parked. A checkout that
+/// retries its provider every 30 s for a day stays below.
+pub const MAX_RECORDS_PER_WORKFLOW: i64 = 10_000;
+
+/// The duplicate window is a convenience that nothing relies on (expected sequences do the work), so it is as short
+/// as the server allows to be useful, to save its memory.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// The bucket (object store) of the inventory's snapshots.
+pub const INVENTORY_SNAPSHOTS: &str = "INVENTORY_SNAPSHOTS";
+
+/// The priority group in which one inventory instance is pinned as the active one.
+pub const INVENTORY_GROUP: &str = "active";
+
+/// One stream of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamName {
+    /// What is asked of workflows.
+    Commands,
+    /// What has happened in workflows: the truth.
+    History,
+    /// Wake-up calls.
+    Timers,
+    /// What payment providers have told.
+    Webhooks,
+    /// What is asked of the inventory.
+    InventoryCommands,
+    /// The ledger of stock: the other truth.
+    Inventory,
+    /// How many there are of each article, for readers.
+    Stock,
+    /// What the shop sells.
+    Catalogue,
+    /// What could not be handled.
+    DeadLetters,
+}
+
+impl StreamName {
+    /// Every stream.
+    pub const ALL: [Self; 9] = [
+        Self::Commands,
+        Self::History,
+        Self::Timers,
+        Self::Webhooks,
+        Self::InventoryCommands,
+        Self::Inventory,
+        Self::Stock,
+        Self::Catalogue,
+        Self::DeadLetters,
+    ];
+
+    /// Its name at the server.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Commands => "COMMANDS",
+            Self::History => "HISTORY",
+            Self::Timers => "TIMERS",
+            Self::Webhooks => "WEBHOOKS",
+            Self::InventoryCommands => "INVENTORY_COMMANDS",
+            Self::Inventory => "INVENTORY",
+            Self::Stock => "STOCK",
+            Self::Catalogue => "CATALOGUE",
+            Self::DeadLetters => "DEAD_LETTERS",
+        }
+    }
+
+    /// Its configuration, but for what the place it runs in decides (replicas and bytes).
+    #[must_use]
+    pub fn config(self) -> Config {
+        let base = Config {
+            name: self.as_str().into(),
+            storage: StorageType::File,
+            discard: DiscardPolicy::New,
+            allow_direct: true,
+            duplicate_window: DUPLICATE_WINDOW,
+            ..Config::default()
+        };
+        match self {
+            Self::Commands => Config {
+                subjects: vec!["command.*.*".into()],
+                description: Some("What is asked of workflows: command.<kind>.<workflow id>. Gone when done.".into()),
+                retention: RetentionPolicy::WorkQueue,
+                max_age: COMMAND_MAX_AGE,
+                allow_atomic_publish: true,
+                ..base
+            },
+            Self::History => Config {
+                subjects: vec!["history.*.*".into()],
+                description: Some("What has happened in workflows, for ever: history.<kind>.<workflow id>.".into()),
+                allow_atomic_publish: true,
+                // An append-only truth: neither one message nor a part of it can be taken away by a client, except by a
+                // roll-up tombstone, which is how personal data is erased without the subject becoming "first" again.
+                deny_delete: true,
+                allow_rollup: true,
+                max_messages_per_subject: MAX_RECORDS_PER_WORKFLOW,
+                discard_new_per_subject: true,
+                republish: Some(Republish {
+                    source: "history.>".into(),
+                    destination: "live.history.>".into(),
+                    headers_only: false,
+                }),
+                ..base
+            },
+            Self::Timers => Config {
+                subjects: vec!["timer.>".into(), "due.>".into(), "cancelled.>".into()],
+                description: Some(
+                    "Wake-up calls: timer.<kind>.<id> is a schedule that becomes due.<kind>.<id>; cancelled.> lives a second.".into(),
+                ),
+                allow_message_schedules: true,
+                allow_message_ttl: true,
+                // A schedule replaces the one before it on its subject by a roll-up.
+                allow_rollup: true,
+                ..base
+            },
+            Self::Webhooks => Config {
+                subjects: vec!["webhook.*.*".into()],
+                description: Some("Authentic webhooks as they came, each once: webhook.<provider>.<event id>.".into()),
+                max_age: WEBHOOK_MAX_AGE,
+                ..base
+            },
+            Self::InventoryCommands => Config {
+                subjects: vec!["inventory.command.*".into()],
+                description: Some("What is asked of the inventory: inventory.command.<id>. Gone when done.".into()),
+                retention: RetentionPolicy::WorkQueue,
+                max_age: COMMAND_MAX_AGE,
+                allow_atomic_publish: true,
+                ..base
+            },
+            Self::Inventory => Config {
+                subjects: vec!["inventory.ledger".into()],
+                description: Some("The ledger of stock, for ever: one message per group of commands.".into()),
+                deny_delete: true,
+                ..base
+            },
+            Self::Stock => Config {
+                subjects: vec!["inventory.stock.*".into()],
+                description: Some("How many there are of each article now: a projection of INVENTORY, for readers.".into()),
+                max_messages_per_subject: 1,
+                discard: DiscardPolicy::Old,
+                ..base
+            },
+            Self::Catalogue => Config {
+                subjects: vec!["catalogue.*".into()],
+                description: Some("What the shop sells: catalogue.<sku>, the newest counts.".into()),
+                max_messages_per_subject: 1,
+                discard: DiscardPolicy::Old,
+                ..base
+            },
+            Self::DeadLetters => Config {
+                subjects: vec!["deadletter.*".into()],
+                description: Some("What could not be handled, with its reason in the headers; can be driven again.".into()),
+                max_age: DEAD_LETTER_MAX_AGE,
+                ..base
+            },
+        }
+    }
+
+    /// Its share of the room that there is, in percent: the truths get the most, and each has its own, so that a
+    /// flood of one kind leaves room for the others to be settled.
+    #[must_use]
+    pub fn percent_of_storage(self) -> u64 {
+        match self {
+            Self::History => 40,
+            Self::Inventory => 15,
+            Self::Webhooks => 12,
+            Self::Commands | Self::InventoryCommands | Self::Timers => 8,
+            Self::DeadLetters => 4,
+            Self::Stock | Self::Catalogue => 1,
+        }
+    }
+}
+
+/// What the place decides: how many servers keep each stream, how much room there is, and whether it was checked that
+/// the servers sync every write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// 1 on one machine, 3 in production.
+    pub replicas: usize,
+    /// Bytes for all streams together.
+    pub storage_bytes: u64,
+    /// What the provisioner saw of the servers' `sync_interval`.
+    pub durability: Durability,
+}
+
+/// What a power cut does to acked writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the servers sync every write (`sync_interval: always`).
+    SyncAlways,
+    /// It loses up to the sync interval. For throw-away tests and comparisons only.
+    SyncSometimes,
+}
+
+impl Durability {
+    /// The word in a stream's metadata.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SyncAlways => "sync-always",
+            Self::SyncSometimes => "sync-sometimes",
+        }
+    }
+}
+
+/// The metadata key under which the provisioner leaves what it saw, for services to read: they need no access to the
+/// server's monitoring port.
+pub const DURABILITY_KEY: &str = "checkout-durability";
+
+impl Placement {
+    /// The full configuration of a stream here.
+    #[must_use]
+    pub fn config(&self, stream: StreamName) -> Config {
+        let room = self.storage_bytes / 100 * stream.percent_of_storage();
+        Config {
+            num_replicas: self.replicas,
+            max_bytes: i64::try_from(room).unwrap_or(i64::MAX),
+            metadata: HashMap::from([(DURABILITY_KEY.to_owned(), self.durability.as_str().to_owned())]),
+            ..stream.config()
+        }
+    }
+}
+
+/// One durable consumer of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConsumerName {
+    /// Workers take commands.
+    WorkerCommands,
+    /// Workers take webhooks.
+    WorkerWebhooks,
+    /// Workers take wake-up calls.
+    WorkerDue,
+    /// The active inventory instance takes its commands.
+    Inventory,
+}
+
+impl ConsumerName {
+    /// Every consumer.
+    pub const ALL: [Self; 4] = [Self::WorkerCommands, Self::WorkerWebhooks, Self::WorkerDue, Self::Inventory];
+
+    /// Its durable name, one for all instances and versions.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkerCommands | Self::WorkerWebhooks | Self::WorkerDue => "workflow-worker",
+            Self::Inventory => "inventory-service",
+        }
+    }
+
+    /// The stream that it reads.
+    #[must_use]
+    pub fn stream(self) -> StreamName {
+        match self {
+            Self::WorkerCommands => StreamName::Commands,
+            Self::WorkerWebhooks => StreamName::Webhooks,
+            Self::WorkerDue => StreamName::Timers,
+            Self::Inventory => StreamName::InventoryCommands,
+        }
+    }
+
+    /// Its configuration. `max_deliver` is unlimited: a message over the limit would stay in the stream, silent; we count
+    /// deliveries ourselves and park it with its reason.
+    #[must_use]
+    pub fn config(self) -> pull::Config {
+        let base = pull::Config {
+            durable_name: Some(self.as_str().into()),
+            ack_policy: AckPolicy::Explicit,
+            deliver_policy: DeliverPolicy::All,
+            ack_wait: WORKER_ACK_WAIT,
+            max_deliver: -1,
+            // Enough for 2,000 checkouts in flight, twice over.
+            max_ack_pending: 4_096,
+            // The default of 512 waiting pulls is enough for hundreds of instances.
+            ..pull::Config::default()
+        };
+        match self {
+            Self::WorkerCommands => pull::Config {
+                description: Some("Workers take commands; an unacked command is the lease on its workflow.".into()),
+                ..base
+            },
+            Self::WorkerWebhooks => pull::Config {
+                description: Some("Workers carry webhooks to the checkouts they are about.".into()),
+                ..base
+            },
+            Self::WorkerDue => pull::Config {
+                description: Some("Workers wake the workflows whose time has come.".into()),
+                filter_subject: "due.>".into(),
+                ..base
+            },
+            Self::Inventory => pull::Config {
+                description: Some("The one active inventory instance takes its commands; others stand by.".into()),
+                ack_wait: INVENTORY_ACK_WAIT,
+                priority_policy: PriorityPolicy::PinnedClient,
+                priority_groups: vec![INVENTORY_GROUP.into()],
+                priority_timeout: INVENTORY_PIN_TIMEOUT,
+                ..base
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_streams_share_all_the_room_but_a_reserve() {
+        let sum: u64 = StreamName::ALL.iter().map(|stream| stream.percent_of_storage()).sum();
+        // The rest is for snapshots and for what the server needs itself.
+        assert_eq!(sum, 97);
+    }
+}
