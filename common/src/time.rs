@@ -37,5 +37,5 @@ pub fn until(at: Timestamp) -> std::time::Duration {
 #[must_use]
 pub fn in_words(span: std::time::Duration) -> String {
     let seconds = span.as_secs();
-    if seconds >= 120 && seconds % 60 == 0 { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
+    if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
 }

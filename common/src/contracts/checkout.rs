@@ -183,11 +183,6 @@ pub enum CheckoutEvent {
         /// Which round begins.
         attempt: u32,
     },
-    /// The provider told of a session before we had recorded one: kept until the session is known.
-    PaymentNoticeKept {
-        /// What it told.
-        notice: PaymentNotice,
-    },
     /// The customer has been charged what the order costs. The goods are theirs; the sale is owed to the ledger.
     PaymentReceived {
         /// How we know.
@@ -258,7 +253,6 @@ impl TypeName for CheckoutEvent {
             Self::PaymentRefused { .. } => "payment_refused",
             Self::PaymentStepFailed { .. } => "payment_step_failed",
             Self::PaymentStepRetried { .. } => "payment_step_retried",
-            Self::PaymentNoticeKept { .. } => "payment_notice_kept",
             Self::PaymentReceived { .. } => "payment_received",
             Self::WrongAmountReceived { .. } => "wrong_amount_received",
             Self::PaymentDeclined { .. } => "payment_declined",

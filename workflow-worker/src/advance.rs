@@ -1,0 +1,174 @@
+//! One loop drives every kind: decide, append, do what is owed, tell the outcome, until the workflow waits or is done.
+
+use std::sync::Arc;
+
+use common::{
+    ids::{WorkflowId, WorkflowRef},
+    nats::{AppendError, Nats},
+    time,
+};
+
+use crate::{
+    history::{self, History, HistoryCache, HistoryError, Replayed},
+    steps::{StepError, StepOutcome, Steps},
+    timers::Timers,
+    workflow::{Input, Next, Rejection, Settings, Told, Workflow},
+};
+
+/// Two writers of one workflow meet now and then; more meetings in one turn than this is a defect, and the command is
+/// handed back so that the defect shows.
+const MOST_CONFLICTS: u32 = 50;
+
+/// What one turn needs; one for all turns of a kind.
+#[derive(Debug)]
+pub struct Lane<W> {
+    /// The connection, for reading histories.
+    pub nats: Nats,
+    /// Where appends go.
+    pub history: History,
+    /// Histories at hand.
+    pub cache: HistoryCache<W>,
+    /// What can be done outside.
+    pub steps: Arc<Steps>,
+    /// Wake-up calls.
+    pub timers: Timers,
+    /// What a decision may depend on.
+    pub settings: Settings,
+}
+
+/// Why a turn did not end as it should; the input was not used up.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    /// The input does not fit: what becomes of it depends on the kind of rejection.
+    #[error("{0}")]
+    Rejected(#[from] Rejection),
+    /// The history could not be read, or cannot be trusted.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// What was decided could not be stored.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// What is owed could not be handed on.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// Somebody else wrote to this workflow again and again.
+    #[error("{0} was moved on by somebody else {MOST_CONFLICTS} times in one turn")]
+    TooManyConflicts(WorkflowRef),
+}
+
+/// An input with what comes along with it.
+#[derive(Debug)]
+pub struct Turn<C> {
+    /// Whose turn it is.
+    pub id: WorkflowId,
+    /// The server's time of the message.
+    pub at: time::Timestamp,
+    /// What is told.
+    pub told: Told<C>,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<String>,
+}
+
+impl<W: Workflow> Lane<W> {
+    /// Apply an input, then keep going until the workflow waits for someone or is done.
+    ///
+    /// Safe to stop anywhere: what is appended is kept, and what is owed is found again from the history.
+    ///
+    /// # Errors
+    /// [`AdvanceError`]; the message that brought the input must not be acked, except as its kind says.
+    pub async fn advance(&self, turn: Turn<W::Command>) -> Result<(), AdvanceError> {
+        let Turn { id, at, told, trace_parent } = turn;
+        let woken = matches!(told, Told::TimeHasCome);
+        let mut input = Input { at, told, settings: self.settings.clone() };
+        let mut replayed = match self.cache.take(id) {
+            Some(replayed) => replayed,
+            None => history::load(&self.nats, id).await?,
+        };
+        if woken && let history::Timer::SetFor(_) = replayed.timer {
+            // It has gone off; if the workflow still waits, it must be set again.
+            replayed.timer = history::Timer::Unknown;
+        }
+        loop {
+            replayed = self.decide_and_append(id, replayed, &input, trace_parent.as_deref()).await?;
+            match replayed.state.next(id) {
+                Next::Run(step) => match self.steps.run(WorkflowRef { kind: W::KIND, id }, step, trace_parent.as_deref()).await? {
+                    StepOutcome::Ended(end) => input = Input { at: time::now(), told: Told::StepEnded(end), ..input },
+                    // The answer comes back as a command.
+                    StepOutcome::Sent => break,
+                },
+                Next::Wait { until: Some(until) } => {
+                    replayed.timer = self.timers.set(WorkflowRef { kind: W::KIND, id }, until, replayed.timer).await?;
+                    break;
+                }
+                Next::Wait { until: None } => break,
+                Next::Done => {
+                    replayed.timer = self.timers.cancel(WorkflowRef { kind: W::KIND, id }, replayed.timer);
+                    break;
+                }
+            }
+        }
+        if replayed.revision > 0 {
+            self.cache.put(id, replayed);
+        }
+        Ok(())
+    }
+
+    /// Decide on the state in hand; when it turns out to be old, on the newer one.
+    async fn decide_and_append(
+        &self,
+        id: WorkflowId,
+        mut replayed: Replayed<W>,
+        input: &Input<W::Command>,
+        trace_parent: Option<&str>,
+    ) -> Result<Replayed<W>, AdvanceError> {
+        let workflow = WorkflowRef { kind: W::KIND, id };
+        for _ in 0..MOST_CONFLICTS {
+            let events = match replayed.state.decide(input) {
+                Ok(events) => events,
+                Err(rejection) => {
+                    // The state in hand may be old, and a rejection is an answer: give it on the newest state only.
+                    let newest: Replayed<W> = history::load(&self.nats, id).await?;
+                    if newest.revision > replayed.revision {
+                        replayed = newest;
+                        continue;
+                    }
+                    return Err(rejection.into());
+                }
+            };
+            if events.is_empty() {
+                return Ok(replayed);
+            }
+            let was = replayed.state.status();
+            match self.history.append(id, replayed, events, input.at, trace_parent).await {
+                Ok(appended) => {
+                    tell(workflow, &input.told, was, &appended);
+                    return Ok(appended);
+                }
+                Err(AppendError::Conflict { .. }) => {
+                    metrics::counter!("worker_conflicts_total", "kind" => W::KIND.as_str()).increment(1);
+                    replayed = history::load(&self.nats, id).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AdvanceError::TooManyConflicts(workflow))
+    }
+}
+
+/// One line per decision, and the counters that a shop needs first.
+fn tell<W: Workflow, C: common::contracts::TypeName>(workflow: WorkflowRef, told: &Told<C>, was: &'static str, now: &Replayed<W>) {
+    let status = now.state.status();
+    tracing::info!(
+        kind = workflow.kind.as_str(),
+        id = %workflow.id,
+        told = told.type_name(),
+        record = now.chain.next_index - 1,
+        sequence = now.revision,
+        was,
+        status,
+        "decided"
+    );
+    if was != status {
+        metrics::counter!("workflow_status_total", "kind" => workflow.kind.as_str(), "status" => status).increment(1);
+    }
+}

@@ -1,0 +1,194 @@
+//! The history of one workflow: read, checked, folded; and continued by guarded appends.
+
+mod cache;
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use common::{
+    headers,
+    ids::{WorkflowId, WorkflowRef},
+    nats::{
+        AppendError, Journal, Nats, Outgoing,
+        read::{self, ReadError, Stored},
+    },
+    record::{BrokenHistory, ChainEnd, Record, joined_types},
+    subject::Subject,
+    time::Timestamp,
+};
+
+pub use cache::HistoryCache;
+
+use crate::workflow::{Next, Workflow};
+
+/// A workflow as its history tells it, and where the history ends.
+#[derive(Debug)]
+pub struct Replayed<W> {
+    /// The state after the last record.
+    pub state: W,
+    /// The last record's sequence in the stream; 0 when there is none.
+    pub revision: u64,
+    /// What the next record must continue.
+    pub chain: ChainEnd,
+    /// The last record's time.
+    pub last_at: Timestamp,
+    /// The wake-up call that stands in `TIMERS` for this workflow, as far as this worker knows.
+    pub timer: Timer,
+}
+
+/// What is known of a workflow's wake-up call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// It has never waited for a time.
+    Never,
+    /// It waited for a time once; whether the call is set is not known.
+    Unknown,
+    /// The call is set for this time.
+    SetFor(Timestamp),
+}
+
+impl<W: Workflow> Default for Replayed<W> {
+    fn default() -> Self {
+        Self {
+            state: W::default(),
+            revision: 0,
+            chain: ChainEnd::default(),
+            last_at: Timestamp::UNIX_EPOCH,
+            timer: Timer::Never,
+        }
+    }
+}
+
+/// Why a history could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The server could not be asked: worth another try.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It cannot be trusted: nothing may be done for this workflow.
+    #[error("the history of {workflow} cannot be trusted: {source}")]
+    Broken {
+        /// Whose.
+        workflow: WorkflowRef,
+        /// What is wrong with it.
+        source: BrokenHistory,
+    },
+}
+
+/// Read and fold a history.
+///
+/// # Errors
+/// [`HistoryError`] when it cannot be read or cannot be trusted.
+pub async fn load<W: Workflow>(nats: &Nats, id: WorkflowId) -> Result<Replayed<W>, HistoryError> {
+    let workflow = WorkflowRef { kind: W::KIND, id };
+    let stored = read::history(nats, workflow).await?;
+    replay(id, &stored).map_err(|source| HistoryError::Broken { workflow, source })
+}
+
+/// Fold stored records, checking that each continues the one before it.
+///
+/// # Errors
+/// [`BrokenHistory`] at the first record that cannot be read or does not fit.
+pub fn replay<W: Workflow>(id: WorkflowId, stored: &[Stored]) -> Result<Replayed<W>, BrokenHistory> {
+    let mut replayed = Replayed::default();
+    for message in stored {
+        let record: Record<W::Event> = replayed.chain.read_next(&message.payload)?;
+        replayed.fold(&record.events, id);
+        replayed.revision = message.sequence;
+        replayed.last_at = record.at;
+    }
+    Ok(replayed)
+}
+
+impl<W: Workflow> Replayed<W> {
+    fn fold(&mut self, events: &[W::Event], id: WorkflowId) {
+        self.state = events.iter().fold(std::mem::take(&mut self.state), W::evolve);
+        if matches!(self.state.next(id), Next::Wait { until: Some(_) }) {
+            self.timer = Timer::Unknown;
+        }
+    }
+}
+
+/// Where appends go; clones share the journal.
+#[derive(Debug, Clone)]
+pub struct History {
+    journal: Journal,
+}
+
+/// An unclean leader change takes 5 to 6 s; after twice that the command is handed back instead.
+const APPEND_PATIENCE: Duration = Duration::from_secs(15);
+
+impl History {
+    /// Open the journal of the histories.
+    #[must_use]
+    pub fn new(nats: Nats) -> Self {
+        Self { journal: Journal::start(nats, common::streams::StreamName::History, APPEND_PATIENCE) }
+    }
+
+    /// Append the events of one decision as one record, and fold them when they are stored.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when somebody else has moved the workflow: load again, decide again. The state in
+    /// hand must not be used after any error.
+    pub async fn append<W: Workflow>(
+        &self,
+        id: WorkflowId,
+        mut replayed: Replayed<W>,
+        events: Vec<W::Event>,
+        at: Timestamp,
+        trace_parent: Option<&str>,
+    ) -> Result<Replayed<W>, AppendError> {
+        replayed.fold(&events, id);
+        // Time never goes back within a history, whatever a worker's clock says.
+        let at = at.max(replayed.last_at);
+        let record = Record {
+            types: joined_types(&events),
+            index: replayed.chain.next_index,
+            status: replayed.state.status().to_owned(),
+            at,
+            events,
+            previous: replayed.chain.hash.take(),
+        };
+        let workflow = WorkflowRef { kind: W::KIND, id };
+        let payload = record.to_bytes().map_err(|error| AppendError::Refused {
+            subject: Subject::History(workflow).to_string(),
+            code: 0,
+            reason: format!("the record cannot be written as JSON: {error}"),
+        })?;
+        replayed.chain.extend(&payload);
+        common::crash_point!("worker.history.before_append");
+        let outgoing = Outgoing {
+            subject: Subject::History(workflow),
+            headers: record_headers(&record, &replayed.state.next(id), trace_parent),
+            payload: payload.into(),
+            expected: Some(replayed.revision),
+        };
+        replayed.revision = self.journal.append(outgoing).await?;
+        common::crash_point!("worker.history.after_append");
+        replayed.last_at = at;
+        Ok(replayed)
+    }
+}
+
+/// What people see in `nats stream view`, and what the sweep reads without the body.
+fn record_headers<E>(record: &Record<E>, next: &Next, trace_parent: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(headers::TYPE, record.types.as_str());
+    headers.insert(headers::INDEX, record.index.to_string());
+    headers.insert(headers::STATUS, record.status.as_str());
+    headers.insert(headers::SENDER, crate::SERVICE);
+    match next {
+        Next::Run(_) => headers.insert(headers::NEXT, "run"),
+        Next::Done => headers.insert(headers::NEXT, "done"),
+        Next::Wait { until } => {
+            headers.insert(headers::NEXT, "wait");
+            if let Some(until) = until {
+                headers.insert(headers::WAIT_UNTIL, until.to_string());
+            }
+        }
+    }
+    if let Some(trace_parent) = trace_parent {
+        headers.insert(headers::TRACE_PARENT, trace_parent);
+    }
+    headers
+}

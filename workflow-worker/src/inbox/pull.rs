@@ -1,0 +1,118 @@
+//! Pulling messages of one durable consumer, for as long as the process lives.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::consumer::{Consumer, pull};
+use common::streams::ConsumerName;
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::Inbox;
+
+/// Messages asked for at a time: enough to keep a busy worker busy between two pulls.
+const PULL: usize = 256;
+
+/// A pull that finds nothing waits this long at the server; the server says every third of it that it is alive.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Between two attempts after an error, so that a server in trouble is not hammered.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is checked that what waits at the server also arrives.
+const WATCH_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Checks in a row that find something waiting and nothing arriving before the process gives up: a minute.
+const MOST_SILENT_CHECKS: u32 = 3;
+
+/// Pull until asked to stop.
+pub(super) async fn pull(inbox: Arc<Inbox>, name: ConsumerName, stop: CancellationToken) -> anyhow::Result<()> {
+    let pulled = AtomicU64::new(0);
+    tokio::select! {
+        result = take_all(&inbox, name, &pulled, &stop) => result,
+        silent = watch(&inbox, name, &pulled) => silent,
+    }
+}
+
+async fn take_all(inbox: &Arc<Inbox>, name: ConsumerName, pulled: &AtomicU64, stop: &CancellationToken) -> anyhow::Result<()> {
+    loop {
+        match messages(inbox, name).await {
+            Ok(mut messages) => loop {
+                let next = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    next = messages.next() => next,
+                };
+                match next {
+                    Some(Ok(message)) => {
+                        pulled.fetch_add(1, Ordering::Relaxed);
+                        inbox.accept(name, message).await;
+                    }
+                    Some(Err(error)) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {
+                        // The server paused; the pull is made again by itself.
+                        tracing::info!(consumer = name.as_str(), stream = name.stream().as_str(), "the server missed a heartbeat");
+                    }
+                    Some(Err(error)) => {
+                        tracing::warn!(consumer = name.as_str(), stream = name.stream().as_str(), %error, "pulling failed; trying again");
+                        break;
+                    }
+                    None => break,
+                }
+            },
+            Err(error) => {
+                tracing::warn!(consumer = name.as_str(), stream = name.stream().as_str(), error = format!("{error:#}"), "cannot pull; trying again");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<pull::Config>> {
+    let stream = name.stream().as_str();
+    inbox
+        .nats
+        .jetstream
+        .get_consumer_from_stream(name.as_str(), stream)
+        .await
+        .with_context(|| format!("find consumer {} of stream {stream}: run `deploy provision` if it is gone", name.as_str()))
+}
+
+async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
+    let consumer = consumer(inbox, name).await?;
+    let stream = consumer.stream().max_messages_per_batch(PULL).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
+    stream.messages().await.context("begin to pull")
+}
+
+/// Ends with an error when something waits at the server for a minute and nothing arrives here nor elsewhere.
+async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow::Result<()> {
+    let (mut last_pulled, mut last_acked, mut silent) = (0, 0, 0);
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let now_pulled = pulled.load(Ordering::Relaxed);
+        // While the server cannot be asked, the connection is the trouble, and it is made again by itself.
+        let Ok(mut consumer) = consumer(inbox, name).await else { continue };
+        let Ok(info) = consumer.info().await else { continue };
+        let acked = info.ack_floor.consumer_sequence;
+        let moves = now_pulled != last_pulled || acked != last_acked || info.num_pending == 0 || inbox.room.available_permits() == 0;
+        silent = if moves { 0 } else { silent + 1 };
+        (last_pulled, last_acked) = (now_pulled, acked);
+        if silent >= MOST_SILENT_CHECKS {
+            bail!(
+                "{} messages wait in {} but none has arrived for {} s: start this worker again",
+                info.num_pending,
+                name.stream().as_str(),
+                (WATCH_INTERVAL * MOST_SILENT_CHECKS).as_secs()
+            );
+        }
+    }
+}

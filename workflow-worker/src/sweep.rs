@@ -1,0 +1,227 @@
+//! The safety net: slowly, by one worker at a time, look for undecided workflows that have been forgotten, and nudge
+//! them. Every nudge is a defect to look into; with sound mechanisms there are none.
+//!
+//! The sweep is itself a wake-up call: whoever takes `due.sweep` is the one, sets the next call and acks. What is known
+//! from the last pass of this worker is kept, so that a pass reads only what is new.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use common::{
+    headers,
+    ids::WorkflowRef,
+    nats::{Journal, Nats, Outgoing, read},
+    streams::StreamName,
+    subject::Subject,
+    time::{self, Timestamp, after},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::timers::Timers;
+
+/// A deadline or an owed step may be this late before it counts as forgotten: longer than the ack wait with a few
+/// redeliveries, so that a living worker is never overtaken.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+
+/// Records that one request of a pass reads.
+const STRETCH: usize = 1_000;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The sweep of one worker.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    timers: Timers,
+    commands: Journal,
+    interval: Duration,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What the passes so far have found.
+#[derive(Debug, Default)]
+struct Known {
+    read_up_to: u64,
+    open: HashMap<WorkflowRef, Open>,
+}
+
+/// A workflow that is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    last_sequence: u64,
+    last_record_at: Timestamp,
+    wait_until: Option<Timestamp>,
+    waits_for_a_message: bool,
+}
+
+/// The body of the next call: where a worker without knowledge may begin to read.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    /// No workflow that is open has its last record below this sequence.
+    open_from: u64,
+}
+
+impl Sweep {
+    /// A sweep that begins anew every `interval`.
+    #[must_use]
+    pub fn new(nats: &Nats, timers: Timers, interval: Duration) -> Self {
+        let commands = Journal::start(nats.clone(), StreamName::Commands, PATIENCE);
+        Self { timers, commands, interval, known: Arc::default() }
+    }
+
+    /// See to it that there is a next sweep, when a worker starts. An earlier call is only moved.
+    ///
+    /// # Errors
+    /// When the call cannot be read or set.
+    pub async fn arm(&self, nats: &Nats) -> anyhow::Result<()> {
+        let mark = last_mark(nats).await?;
+        self.set_next(mark).await
+    }
+
+    /// One pass; then the next is set.
+    ///
+    /// # Errors
+    /// When the histories cannot be read or a nudge cannot be sent; the pass is tried again.
+    pub async fn run(&self, nats: &Nats) -> anyhow::Result<()> {
+        let mut known = self.known.lock().await;
+        if known.read_up_to == 0 {
+            known.read_up_to = last_mark(nats).await?.saturating_sub(1);
+        }
+        let read = read_on(nats, &mut known).await?;
+        let forgotten = forgotten(&known.open, time::now());
+        for (workflow, open) in &forgotten {
+            tracing::error!(
+                kind = workflow.kind.as_str(),
+                id = %workflow.id,
+                last_record = %open.last_record_at,
+                "a workflow was forgotten: nudged it; please report this with its history"
+            );
+            metrics::counter!("sweep_nudges_total", "kind" => workflow.kind.as_str()).increment(1);
+            self.nudge(*workflow).await?;
+        }
+        gauge_open(&known.open);
+        tracing::debug!(read, open = known.open.len(), nudged = forgotten.len(), "swept");
+        let open_from = known.open.values().map(|open| open.last_sequence).min().unwrap_or(known.read_up_to + 1);
+        self.set_next(open_from).await
+    }
+
+    async fn nudge(&self, workflow: WorkflowRef) -> anyhow::Result<()> {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::TYPE, "nudge");
+        headers.insert(headers::SENDER, crate::SERVICE);
+        let outgoing = Outgoing {
+            subject: Subject::Command(workflow),
+            headers,
+            payload: Bytes::from_static(br#"{"type":"nudge"}"#),
+            expected: None,
+        };
+        self.commands.append(outgoing).await.with_context(|| format!("nudge {workflow}"))?;
+        Ok(())
+    }
+
+    async fn set_next(&self, open_from: u64) -> anyhow::Result<()> {
+        let payload = serde_json::to_vec(&Mark { open_from })?.into();
+        let at = after(time::now(), self.interval);
+        self.timers
+            .schedule(Subject::SweepTimer, Subject::SweepDue, at, payload)
+            .await
+            .context("set the next sweep")
+    }
+}
+
+/// The mark of the newest call, set or gone off; 1 when there has never been one.
+async fn last_mark(nats: &Nats) -> anyhow::Result<u64> {
+    for subject in [Subject::SweepTimer, Subject::SweepDue] {
+        let call = read::last(nats, StreamName::Timers, &subject).await.context("read the last sweep's mark")?;
+        if let Some(mark) = call.and_then(|call| serde_json::from_slice::<Mark>(&call.payload).ok()) {
+            return Ok(mark.open_from);
+        }
+    }
+    Ok(1)
+}
+
+/// Read the records that are new, and keep what is open.
+async fn read_on(nats: &Nats, known: &mut Known) -> anyhow::Result<usize> {
+    let mut read = 0;
+    loop {
+        let stretch = read::stretch(nats, StreamName::History, known.read_up_to + 1, STRETCH, "history.>")
+            .await
+            .context("read the histories")?;
+        read += stretch.messages.len();
+        for record in &stretch.messages {
+            known.read_up_to = record.sequence;
+            let Ok(Subject::History(workflow)) = record.subject.parse() else { continue };
+            match open(record) {
+                Some(open) => known.open.insert(workflow, open),
+                None => known.open.remove(&workflow),
+            };
+        }
+        if !stretch.more {
+            return Ok(read);
+        }
+    }
+}
+
+/// What a record's headers say of its workflow; `None` when it is done.
+fn open(record: &read::Stored) -> Option<Open> {
+    let header = |name: &str| record.headers.get(name).map(async_nats::HeaderValue::as_str);
+    let next = header(headers::NEXT).unwrap_or("run");
+    (next != "done").then(|| Open {
+        last_sequence: record.sequence,
+        last_record_at: record.time,
+        wait_until: header(headers::WAIT_UNTIL).and_then(|until| until.parse().ok()),
+        waits_for_a_message: next == "wait",
+    })
+}
+
+/// What should have moved long ago.
+fn forgotten(open: &HashMap<WorkflowRef, Open>, now: Timestamp) -> Vec<(WorkflowRef, Open)> {
+    let is_forgotten = |open: &Open| match open.wait_until {
+        Some(until) => after(until.max(open.last_record_at), FORGOTTEN_AFTER) < now,
+        None => !open.waits_for_a_message && after(open.last_record_at, FORGOTTEN_AFTER) < now,
+    };
+    open.iter().filter(|(_, open)| is_forgotten(open)).map(|(workflow, open)| (*workflow, *open)).collect()
+}
+
+fn gauge_open(open: &HashMap<WorkflowRef, Open>) {
+    for kind in common::ids::WorkflowKind::ALL {
+        let count = open.keys().filter(|workflow| workflow.kind == kind).count();
+        metrics::gauge!("workflows_open", "kind" => kind.as_str()).set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::ids::{WorkflowId, WorkflowKind};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a small number")
+    }
+
+    fn one(wait_until: Option<i64>, waits_for_a_message: bool) -> HashMap<WorkflowRef, Open> {
+        let workflow = WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::random() };
+        let open = Open { last_sequence: 1, last_record_at: at(1_000), wait_until: wait_until.map(at), waits_for_a_message };
+        HashMap::from([(workflow, open)])
+    }
+
+    #[test]
+    fn only_what_is_late_by_two_minutes_is_forgotten() {
+        assert_eq!(forgotten(&one(Some(2_000), true), at(2_120)).len(), 0);
+        assert_eq!(forgotten(&one(Some(2_000), true), at(2_121)).len(), 1);
+        assert_eq!(forgotten(&one(None, false), at(1_120)).len(), 0);
+        assert_eq!(forgotten(&one(None, false), at(1_121)).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_a_message_without_a_deadline_is_not_forgotten() {
+        assert_eq!(forgotten(&one(None, true), at(1_000_000)).len(), 0);
+    }
+}
