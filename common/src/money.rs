@@ -20,6 +20,17 @@ impl Currency {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
+
+    /// How many decimal places people write in it. ISO 4217 lists these as the exceptions to two.
+    #[must_use]
+    pub fn decimal_places(&self) -> usize {
+        match self.as_str() {
+            "bif" | "clp" | "djf" | "gnf" | "isk" | "jpy" | "kmf" | "krw" | "pyg" | "rwf" | "ugx" | "vnd" | "vuv"
+            | "xaf" | "xof" | "xpf" => 0,
+            "bhd" | "iqd" | "jod" | "kwd" | "lyd" | "omr" | "tnd" => 3,
+            _ => 2,
+        }
+    }
 }
 
 impl fmt::Display for Currency {
@@ -87,20 +98,10 @@ impl Money {
     }
 }
 
-/// How many decimal places people write in a currency. ISO 4217 lists these as the exceptions to two.
-fn decimal_places(currency: Currency) -> usize {
-    match currency.as_str() {
-        "bif" | "clp" | "djf" | "gnf" | "isk" | "jpy" | "kmf" | "krw" | "pyg" | "rwf" | "ugx" | "vnd" | "vuv"
-        | "xaf" | "xof" | "xpf" => 0,
-        "bhd" | "iqd" | "jod" | "kwd" | "lyd" | "omr" | "tnd" => 3,
-        _ => 2,
-    }
-}
-
 impl fmt::Display for Money {
     /// For people: `12.34 EUR`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places = decimal_places(self.currency);
+        let places = self.currency.decimal_places();
         let digits = format!("{:0width$}", self.amount.unsigned_abs(), width = places + 1);
         let (whole, fraction) = digits.split_at(digits.len() - places);
         let sign = if self.amount < 0 { "-" } else { "" };

@@ -141,6 +141,9 @@ impl StreamName {
                     "Wake-up calls: timer.<kind>.<id> is a schedule that becomes due.<kind>.<id>; cancelled.> lives a second.".into(),
                 ),
                 allow_message_schedules: true,
+                // The server allows schedules only so (error 10052 otherwise). A call that is pushed out by a full stream
+                // is what the sweep is for.
+                discard: DiscardPolicy::Old,
                 allow_message_ttl: true,
                 // A schedule replaces the one before it on its subject by a roll-up.
                 allow_rollup: true,

@@ -1,1 +1,23 @@
-//! Stories.
+//! Stories across services, on a real nats-server: one file, one story.
+
+mod cancelled;
+mod declined;
+mod expired;
+mod idempotency;
+mod inventory_killed;
+mod inventory_messages;
+mod inventory_oversell;
+mod inventory_snapshots;
+mod inventory_support;
+mod inventory_takeover;
+mod killed;
+mod out_of_stock;
+mod paid;
+mod paid_late;
+mod provider_trouble;
+mod refund_by_hand;
+mod several_instances;
+mod webhooks;
+
+/// The services as processes.
+const SERVICE: &str = env!("CARGO_BIN_EXE_service");

@@ -4,7 +4,7 @@
 //! 1. Add a variant to [`common::ids::WorkflowKind`] and build: the compiler names what else must know of it.
 //! 2. Write its contract file in `common/src/contracts/` (what may be asked, what may have happened).
 //! 3. Write its workflow file in `workflows/` (what it means): implement [`Workflow`], test it with
-//!    [`crate::workflows::stories`].
+//!    `workflows/stories.rs`.
 //! 4. Add its line to the registry in `workflows/mod.rs`, and, if people start it over HTTP, a route in the gateway.
 //!
 //! There is nothing to write for recovery, retries, timers, ordering or storage: the loop in [`crate::advance`] does

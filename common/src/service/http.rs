@@ -134,8 +134,7 @@ impl HttpServer {
         let front = Arc::new(front::Front { paths, trusted_proxies: options.trusted_proxies });
         let connections = Connections::new(options.max_connections);
         // Small answers gain nothing from compression; a stream of events would be held back by it.
-        let compression =
-            CompressionLayer::new().compress_when(SizeAbove::new(1024).and(NotForContentType::SSE));
+        let compression = CompressionLayer::new().compress_when(SizeAbove::new(1024).and(NotForContentType::SSE));
         let make_service = tower::service_fn(move |peer: SocketAddr| {
             let service = connections.admit().map(|admission| {
                 let connection = front::Connection::new(front.clone(), peer.ip(), admission, routes.clone());

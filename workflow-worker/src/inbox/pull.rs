@@ -103,7 +103,11 @@ async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow:
         let Ok(mut consumer) = consumer(inbox, name).await else { continue };
         let Ok(info) = consumer.info().await else { continue };
         let acked = info.ack_floor.consumer_sequence;
-        let moves = now_pulled != last_pulled || acked != last_acked || info.num_pending == 0 || inbox.room.available_permits() == 0;
+        if info.paused {
+            tracing::warn!(stream = name.stream().as_str(), "an operator has paused this consumer: {} messages wait", info.num_pending);
+        }
+        let nothing_to_pull = info.paused || info.num_pending == 0 || inbox.room.available_permits() == 0;
+        let moves = nothing_to_pull || now_pulled != last_pulled || acked != last_acked;
         silent = if moves { 0 } else { silent + 1 };
         (last_pulled, last_acked) = (now_pulled, acked);
         if silent >= MOST_SILENT_CHECKS {

@@ -72,7 +72,11 @@ impl Workflow for Refund {
             (Self::Owed { .. }, Told::StepEnded(StepEnd::Refused { step: PaymentStep::Refund, reason })) => {
                 Ok(vec![Event::RefundNeedsAttention { reason: reason.clone() }])
             }
-            (Self::Owed { failed, .. }, Told::StepEnded(StepEnd::NoAnswer { step: PaymentStep::Refund, reason })) => {
+            // With `retry_at` recorded, another worker ran the same round and its failure is counted already.
+            (
+                Self::Owed { failed, retry_at: None, .. },
+                Told::StepEnded(StepEnd::NoAnswer { step: PaymentStep::Refund, reason }),
+            ) => {
                 Ok(vec![no_answer(failed.saturating_add(1), reason, input)])
             }
             // Asked again, or an answer that came too late: nothing happens.
@@ -129,3 +133,6 @@ fn no_answer(attempt: u32, reason: &str, input: &Input<RefundCommand>) -> Event 
     }
     Event::RefundFailed { attempt, reason: reason.to_owned(), retry_at: input.settings.retry_at(input.at, attempt) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{BoxError, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
-use warp::{
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
-    hyper::body::Body as HttpBody,
-};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{
     ClientAddress, Network, NeverFails, Problem, ServedPath,
@@ -65,7 +62,7 @@ where
     S: Service<Request<RequestBody>, Response = Response<RoutesBody>, Error = NeverFails> + Clone + Send + 'static,
     S::Future: Send,
     RequestBody: Send + 'static,
-    RoutesBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    RoutesBody: BodyExt<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = NeverFails;
@@ -105,7 +102,7 @@ async fn answer<S, RequestBody, RoutesBody>(
 ) -> Result<Response<Body>, NeverFails>
 where
     S: Service<Request<RequestBody>, Response = Response<RoutesBody>, Error = NeverFails>,
-    RoutesBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    RoutesBody: BodyExt<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let began = Instant::now();
     let method = request.method().clone();
@@ -179,10 +176,15 @@ fn is_page(headers: &HeaderMap) -> bool {
 /// The head that the same `GET` would get.
 fn without_body(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    if let Some(length) = exact_length(&body) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Response::from_parts(parts, empty())
+}
+
+/// How long the body is, when that is known before it is read.
+fn exact_length<B: BodyExt>(body: &B) -> Option<u64> {
+    body.size_hint().exact()
 }
 
 fn full(bytes: Vec<u8>) -> Body {

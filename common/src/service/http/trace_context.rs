@@ -9,10 +9,11 @@ use crate::headers::TRACE_PARENT;
 #[must_use]
 pub fn trace_parent(headers: &HeaderMap) -> String {
     let given = headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()).and_then(trace_and_flags);
-    let new_trace = Uuid::new_v4().simple().to_string();
+    let new_trace = Uuid::now_v7().simple().to_string();
     let (trace, flags) = given.unwrap_or((&new_trace, "00"));
-    let hop = Uuid::new_v4().simple().to_string();
-    format!("00-{trace}-{}-{flags}", &hop[..16])
+    // The second half of a version 7 UUID is random.
+    let hop = Uuid::now_v7().simple().to_string();
+    format!("00-{trace}-{}-{flags}", &hop[16..])
 }
 
 /// The trace id and flags of a valid header of version 00.

@@ -120,6 +120,14 @@ fn failed(step: PaymentStep, tries: &Tries, reason: &str, at: Timestamp, setting
 
 fn step_ended(started: &Started, end: &StepEnd, at: Timestamp, settings: &Settings) -> Decision {
     match &started.phase {
+        // Two workers can run the same round: when its failure is recorded, the other's does not count as another round.
+        Phase::OpeningPayment { tries }
+        | Phase::ClosingPayment { tries, .. }
+        | Phase::Ended { refund: Some(Refund { progress: RefundProgress::Owed(tries), .. }), .. }
+            if tries.retry_at.is_some() && is_a_failed_round(end) =>
+        {
+            NOTHING
+        }
         Phase::OpeningPayment { tries } => opening_ended(started, tries, end, at, settings),
         Phase::ClosingPayment { tries, .. } => closing_ended(started, tries, end, at, settings),
         Phase::Ended { refund: Some(Refund { progress: RefundProgress::Owed(tries), .. }), .. } => {
@@ -132,6 +140,11 @@ fn step_ended(started: &Started, end: &StepEnd, at: Timestamp, settings: &Settin
         | Phase::Releasing { .. }
         | Phase::Ended { .. } => NOTHING,
     }
+}
+
+/// Ends after which the same call is owed again.
+fn is_a_failed_round(end: &StepEnd) -> bool {
+    matches!(end, StepEnd::NoAnswer { .. } | StepEnd::Refused { step: PaymentStep::CloseSession, .. })
 }
 
 fn opening_ended(started: &Started, tries: &Tries, end: &StepEnd, at: Timestamp, settings: &Settings) -> Decision {

@@ -1,5 +1,5 @@
-//! What an event leads to. Never refuses: it has happened. An event that does not fit the phase, which no version of
-//! `decide` writes, leaves the phase as it is.
+//! What an event leads to. Never refuses: it has happened. An event in a phase in which no version of `decide` writes it
+//! is believed all the same; when it says too little to make the next phase from, the phase stays as it is.
 
 use common::contracts::checkout::{CheckoutEvent as Event, PaymentNotice, PaymentStep};
 
@@ -37,6 +37,13 @@ fn remember(started: &mut Started, event: &Event) {
     match event {
         Event::StockReserved { payment_deadline } => started.payment_deadline = Some(*payment_deadline),
         Event::PaymentSessionOpened { session_id, .. } => started.session = Some(session_id.clone()),
+        // The answer to opening it may never have arrived: then the money tells which session it is, and money of any
+        // other one is not ours to judge.
+        Event::PaymentReceived { notice }
+        | Event::WrongAmountReceived { notice }
+        | Event::LatePaymentReceived { notice } => {
+            started.session.get_or_insert_with(|| notice.session_id.clone());
+        }
         _ => {}
     }
 }

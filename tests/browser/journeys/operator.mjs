@@ -1,0 +1,22 @@
+// The operator sees nothing without the token, and with it the checkout that was just started, record by record.
+import assert from 'node:assert/strict';
+import { required } from '../browser.mjs';
+import { buy, openStore, orderUrl, plentiful } from '../shop.mjs';
+
+export default async function (browser) {
+  const page = await browser.newPage();
+  await buy(browser, page, plentiful(await openStore(browser, page)));
+  const id = (await orderUrl(browser, page)).split('/').pop();
+  const refused = await page.request.get(`${browser.shopUrl}/operator`);
+  assert.equal(refused.status(), 401, 'without the token');
+
+  const httpCredentials = { username: 'operator', password: required('OPERATOR_TOKEN') };
+  const operator = await browser.newPage({ httpCredentials });
+  await operator.goto(`${browser.shopUrl}/operator`);
+  await browser.screenshot(operator, 'overview');
+  await operator.getByRole('link', { name: id }).click();
+  const record = operator.getByText('checkout_started');
+  await record.first().click();
+  assert.match(await operator.locator('pre').first().innerText(), /"lines"/);
+  await browser.screenshot(operator, 'checkout');
+}
