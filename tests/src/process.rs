@@ -54,7 +54,6 @@ pub(crate) struct Recipe {
 /// A service that runs, or has run.
 #[derive(Debug)]
 pub(crate) struct Process {
-    service: Service,
     child: Child,
 }
 
@@ -71,7 +70,7 @@ impl Process {
             .stderr(log)
             .spawn()
             .expect("start a service");
-        Self { service, child }
+        Self { child }
     }
 
     /// kill -9, and wait until it is gone.
@@ -89,10 +88,6 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().expect("ask for a service's state")
-    }
-
-    pub(crate) fn service(&self) -> Service {
-        self.service
     }
 }
 

@@ -180,26 +180,24 @@ impl World {
         survive()
     }
 
-    /// Decide on the records that the worker knows; when there are more and it matters, on all of them.
+    /// Decide on the records that the worker knows; when there are more, on all of them: an append is refused then, and
+    /// without an append the worker has to look, or else it would drop an answer or a wake-up call that is not for the
+    /// state in its hand.
     fn decide_and_append(
         &mut self,
         known: &mut usize,
         input: &Input<common::contracts::checkout::CheckoutCommand>,
     ) -> Result<Checkout, Rejection> {
         loop {
-            let state = replayed::<Checkout>(&self.tape.stored[..*known]).state;
-            let is_newest = *known == self.tape.stored.len();
-            match state.decide(input) {
-                Ok(events) if events.is_empty() => return Ok(state),
-                Ok(events) if is_newest => {
-                    self.tape.append(events, input.at);
-                    *known = self.tape.stored.len();
-                    self.check_that_telling_it_again_changes_nothing(input);
-                    return Ok(self.tape.state.clone());
-                }
-                Err(rejection) if is_newest => return Err(rejection),
-                Ok(_) | Err(_) => *known = self.tape.stored.len(),
+            let decision = replayed::<Checkout>(&self.tape.stored[..*known]).state.decide(input);
+            if *known < self.tape.stored.len() {
+                *known = self.tape.stored.len();
+                continue;
             }
+            self.tape.append(decision?, input.at);
+            *known = self.tape.stored.len();
+            self.check_that_telling_it_again_changes_nothing(input);
+            return Ok(self.tape.state.clone());
         }
     }
 

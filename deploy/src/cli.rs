@@ -1,0 +1,110 @@
+//! The command line: the whole shop without a subcommand, and the operator's commands.
+
+use clap::{Args, Parser, Subcommand};
+use common::{
+    nats::{Nats, NatsOptions, connect::connect},
+    streams::{Durability, Placement},
+};
+
+use crate::{
+    doctor,
+    provision::{Provisioned, ask_monitoring, provision},
+    up::UpArgs,
+};
+
+/// A checkout that never charges twice and never loses stock.
+///
+/// Without a command it brings up the whole shop on this machine: nats-server, all services and a payment sandbox. It
+/// keeps its data, so that the next start goes on where it was, whatever happened in between.
+#[derive(Debug, Parser)]
+#[command(name = "checkout", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do instead of bringing up the shop.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to bring up the shop.
+    #[command(flatten)]
+    pub up: UpArgs,
+}
+
+/// The operator's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create the streams and consumers on a NATS server, or bring them in line. Running it again changes nothing.
+    Provision(ProvisionArgs),
+    /// Read the streams and prove or refute the promises: never charged twice, never without goods, stock adds up,
+    /// every checkout decided. Exit code 1 when something is broken.
+    Doctor(DoctorArgs),
+}
+
+/// Where and how to provision.
+#[derive(Debug, Args)]
+pub struct ProvisionArgs {
+    #[command(flatten)]
+    nats: NatsOptions,
+    /// Where the server's monitoring answers, to see whether it syncs every write and how much it may store.
+    #[arg(long, env = "NATS_MONITORING_URL", default_value = "http://127.0.0.1:8222", value_name = "URL")]
+    nats_monitoring_url: String,
+    /// How many servers keep each stream: 1 on one machine, 3 in a cluster.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: u8,
+    /// Bytes for all streams together; without it nine tenths of what the server may store.
+    #[arg(long, value_name = "BYTES")]
+    storage_bytes: Option<u64>,
+    /// Provision a server that does not sync every write. For throw-away tests: a power cut loses orders.
+    #[arg(long)]
+    allow_unsynced: bool,
+}
+
+/// What to examine.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    nats: NatsOptions,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Provision and say what was done.
+///
+/// # Errors
+/// When the server cannot be asked, does not sync every write, or holds streams that differ.
+pub async fn run_provision(args: &ProvisionArgs) -> anyhow::Result<()> {
+    let nats = connect(&args.nats, "provision").await?;
+    let (durability, storage) = ask_monitoring(&args.nats_monitoring_url).await?;
+    anyhow::ensure!(
+        durability == Durability::SyncAlways || args.allow_unsynced,
+        "this server does not sync every write, so a power cut would lose accepted orders: set `sync_interval: always` in \
+         the jetstream section of its configuration and restart it (throw-away tests: --allow-unsynced)"
+    );
+    let storage_bytes = args.storage_bytes.unwrap_or(storage / 10 * 9);
+    let placement = Placement { replicas: args.replicas.into(), storage_bytes, durability };
+    for done in provision(&nats, &placement).await? {
+        match done {
+            Provisioned::Created(name) => println!("created    {name}"),
+            Provisioned::Updated(name) => println!("updated    {name}"),
+            Provisioned::Unchanged(name) => println!("unchanged  {name}"),
+        }
+    }
+    drain(&nats).await;
+    Ok(())
+}
+
+/// Examine and report; `false` when something is broken.
+///
+/// # Errors
+/// When the streams cannot be read.
+pub async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
+    let nats = connect(&args.nats, "doctor").await?;
+    let report = doctor::examine(&nats, doctor::Options::default()).await?;
+    if args.json { report.print_json()? } else { report.print_table() }
+    drain(&nats).await;
+    Ok(report.is_healthy())
+}
+
+async fn drain(nats: &Nats) {
+    if let Err(error) = nats.client.drain().await {
+        tracing::debug!(%error, "could not drain the NATS connection");
+    }
+}
