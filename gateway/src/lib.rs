@@ -1,10 +1,10 @@
 //! HTTP in, commands out: the public API, the store pages and the payment webhooks.
 //!
-//! The gateway decides nothing about a checkout. It checks what comes in ([`validation`]), stores it as a command or a
-//! webhook ([`app`]), and tells what the history says ([`checkout_view`], [`follow`], [`live`]). Any number of gateways
+//! The gateway decides nothing about a checkout. It checks what comes in (`validation`), stores it as a command or a
+//! webhook (`app`), and tells what the history says (`checkout_view`, `follow`, `live`). Any number of gateways
 //! may run; each can answer for every checkout.
 //!
-//! Reading order: [`config`] → [`app`] → [`routes`] → [`validation`], [`follow`], [`checkout_view`] → [`reply`].
+//! Reading order: `config` → `app` → `routes` → `validation`, `follow`, `checkout_view` → `reply`.
 
 mod app;
 mod catalogue;

@@ -276,6 +276,10 @@ pub(crate) struct ProblemBody {
     request_id: Option<String>,
     /// The checkout that it is about.
     workflow_id: Option<String>,
+    /// Where that checkout stands, if that is why.
+    checkout_status: Option<String>,
+    /// What there was too little of, with `out_of_stock`.
+    lacking: Option<Vec<LackingBody>>,
 }
 
 /// One thing that is wrong with a request.

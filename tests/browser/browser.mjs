@@ -15,13 +15,14 @@ export const PATIENCE_MS = 30_000;
 
 export class Browser {
   static async start(journey) {
+    const browser = new Browser(journey);
     const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-    return new Browser(journey, await chromium.launch({ executablePath, args: FLAGS }));
+    browser.chromium = await chromium.launch({ executablePath, args: FLAGS });
+    return browser;
   }
 
-  constructor(journey, chromium) {
+  constructor(journey) {
     this.journey = journey;
-    this.chromium = chromium;
     this.shopUrl = required('SHOP_URL').replace(/\/$/, '');
     this.paymentUrl = required('PAYMENT_URL').replace(/\/$/, '');
     this.complaints = [];

@@ -33,17 +33,18 @@ if (!name) {
 
 async function run(name) {
   const { default: journey } = await import(`./journeys/${name}.mjs`);
-  const browser = await Browser.start(name);
+  let browser;
   try {
+    browser = await Browser.start(name);
     await journey(browser);
     browser.expectNoComplaints();
     console.log(`${name}: ok`);
   } catch (error) {
     console.error(`${name}: FAILED\n${error.stack}`);
-    await browser.describeOpenPages();
+    await browser?.describeOpenPages();
     process.exitCode = 1;
   } finally {
-    await browser.stop();
+    await browser?.stop();
     // Standard input would keep the process alive.
     process.stdin.destroy();
   }

@@ -63,9 +63,10 @@ export async function orderUrl(browser, paymentPage) {
   return url;
 }
 
-export async function decideAt(paymentPage, button, headline) {
+// Press a button of the payment page, and be led back to the order.
+export async function decideAt(browser, paymentPage, button) {
   await paymentPage.getByRole('button', { name: button }).click();
-  await paymentPage.getByRole('heading', { name: headline, exact: true }).waitFor();
+  await paymentPage.waitForURL(`${browser.shopUrl}/checkout/**`);
 }
 
 // Wait until the order page says so by itself; success words only where they belong.

@@ -97,6 +97,7 @@ impl Shop {
     /// # Panics
     /// When a part of it does not start; the services' logs are shown.
     pub async fn open_with(service_binary: &str, options: ShopOptions) -> Self {
+        common::service::tls::install_tls_provider();
         let server = NatsServer::start_for_test().await;
         let nats_options = NatsOptions { nats_url: server.client_url(), nats_creds: None };
         let nats = connect(&nats_options, "story").await.expect("connect to the story's server");

@@ -1,23 +1,52 @@
 //! The inventory service is killed at every place where something has been stored or is about to be.
 
 use common::contracts::inventory::{InventoryCommand, StockAnswer};
-use rstest::rstest;
 
 use crate::inventory_support::{
     Warehouse, balance, commit, release, reserve, restock, times_reserved, until, workflow,
 };
 
-#[rstest]
-#[case::before_the_restock_is_stored("inventory.before_append")]
-#[case::after_the_restock_is_stored("inventory.after_append")]
-#[case::before_a_group_is_stored("inventory.before_append:2")]
-#[case::after_a_group_is_stored("inventory.after_append:2")]
-#[case::before_the_group_is_acked("inventory.after_answer:2")]
-#[case::after_the_group_is_acked("inventory.after_ack:2")]
-#[case::before_a_snapshot("inventory.before_snapshot")]
-#[case::after_a_snapshot("inventory.after_snapshot")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn and_everybody_is_served_once(#[case] crash_at: &str) {
+async fn before_the_restock_is_stored() {
+    everybody_is_served_once("inventory.before_append").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_restock_is_stored() {
+    everybody_is_served_once("inventory.after_append").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_group_is_stored() {
+    everybody_is_served_once("inventory.before_append:2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_group_is_stored() {
+    everybody_is_served_once("inventory.after_append:2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_group_is_acked() {
+    everybody_is_served_once("inventory.after_answer:2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_group_is_acked() {
+    everybody_is_served_once("inventory.after_ack:2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_snapshot() {
+    everybody_is_served_once("inventory.before_snapshot").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_snapshot() {
+    everybody_is_served_once("inventory.after_snapshot").await;
+}
+
+async fn everybody_is_served_once(crash_at: &str) {
     let warehouse = Warehouse::open().await;
     let mut first = warehouse.start_process(Some(crash_at));
     let mut second = None;

@@ -37,17 +37,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What `std::process::abort` ends a process with.
 const SIGABRT: i32 = 6;
 
-/// Set for the process that [`inventory_process`] becomes.
-const PROCESS_URL: &str = "STORY_INVENTORY_NATS_URL";
-
 /// A provisioned server of its own.
-pub struct Warehouse {
-    pub server: NatsServer,
-    pub nats: Nats,
+pub(crate) struct Warehouse {
+    pub(crate) server: NatsServer,
+    pub(crate) nats: Nats,
 }
 
 impl Warehouse {
-    pub async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let server = NatsServer::start_for_test().await;
         let nats = connect_to(&server.client_url()).await;
         let placement = Placement { replicas: 1, storage_bytes: 1 << 30, durability: Durability::SyncAlways };
@@ -56,7 +53,7 @@ impl Warehouse {
     }
 
     /// The service as a task of this process, with a connection of its own.
-    pub async fn start_service(&self, config: Config) -> Service {
+    pub(crate) async fn start_service(&self, config: Config) -> Service {
         let nats = connect_to(&self.server.client_url()).await;
         let stop = CancellationToken::new();
         let task = tokio::spawn(inventory_service::run(config, nats, stop.clone()));
@@ -64,21 +61,21 @@ impl Warehouse {
     }
 
     /// The service as a process of its own, which dies at `crash_at` if that is given.
-    pub fn start_process(&self, crash_at: Option<&str>) -> Process {
-        let mut command = Command::new(std::env::current_exe().expect("the test's own binary"));
+    pub(crate) fn start_process(&self, crash_at: Option<&str>) -> Process {
+        let mut command = Command::new(crate::SERVICE);
         command
-            .args(["--exact", "inventory_support::inventory_process", "--ignored", "--nocapture"])
-            .env(PROCESS_URL, self.server.client_url())
+            .args(["inventory", "--snapshot-every=3"])
+            .arg(format!("--nats-url={}", self.server.client_url()))
             .env_remove("CHECKOUT_CRASH_AT")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null());
         if let Some(place) = crash_at {
             command.env("CHECKOUT_CRASH_AT", place);
         }
-        Process(command.spawn().expect("the test's own binary can be started"))
+        Process(command.spawn().expect("the service's binary can be started"))
     }
 
-    pub async fn send(&self, command: &InventoryCommand) {
+    pub(crate) async fn send(&self, command: &InventoryCommand) {
         let id = match command {
             InventoryCommand::Reserve { workflow, .. }
             | InventoryCommand::Commit { workflow }
@@ -89,19 +86,19 @@ impl Warehouse {
         self.send_raw(Subject::InventoryCommand(id), command.type_name(), payload).await;
     }
 
-    pub async fn send_raw(&self, subject: Subject, command_type: &str, payload: Vec<u8>) {
+    pub(crate) async fn send_raw(&self, subject: Subject, command_type: &str, payload: Vec<u8>) {
         let mut headers = HeaderMap::new();
         headers.insert(headers::TYPE, command_type);
         let ack = self.nats.jetstream.publish_with_headers(subject.to_string(), headers, payload.into()).await;
         ack.expect("the command is sent").await.expect("the command is stored");
     }
 
-    pub async fn send_all(&self, commands: &[InventoryCommand]) {
+    pub(crate) async fn send_all(&self, commands: &[InventoryCommand]) {
         futures_util::future::join_all(commands.iter().map(|command| self.send(command))).await;
     }
 
     /// Every answer that a workflow was sent, oldest first; none of them is taken away.
-    pub async fn answers(&self, workflow: WorkflowRef) -> Vec<StockAnswer> {
+    pub(crate) async fn answers(&self, workflow: WorkflowRef) -> Vec<StockAnswer> {
         let stored = read::subject(&self.nats, StreamName::Commands, &Subject::Command(workflow)).await;
         let answers = stored.expect("COMMANDS can be read").into_iter().map(|stored| {
             match serde_json::from_slice(&stored.payload).expect("a command") {
@@ -113,7 +110,7 @@ impl Warehouse {
     }
 
     /// Wait for so many answers to a workflow, and give the last one.
-    pub async fn answer(&self, workflow: WorkflowRef, number: usize) -> StockAnswer {
+    pub(crate) async fn answer(&self, workflow: WorkflowRef, number: usize) -> StockAnswer {
         let answers = until(&format!("answer {number} to {workflow}"), async || {
             let answers = self.answers(workflow).await;
             (answers.len() >= number).then_some(answers)
@@ -123,35 +120,35 @@ impl Warehouse {
     }
 
     /// How many inventory commands are not acked.
-    pub async fn waiting_commands(&self) -> u64 {
+    pub(crate) async fn waiting_commands(&self) -> u64 {
         let name = StreamName::InventoryCommands.as_str();
         let stream = self.nats.jetstream.get_stream_no_info(name).await.expect("a stream");
         stream.get_info().await.expect("the stream's state").state.messages
     }
 
     /// Wait until no inventory command is left: all are answered and acked.
-    pub async fn all_commands_are_done(&self) {
+    pub(crate) async fn all_commands_are_done(&self) {
         until("every inventory command is acked", async || (self.waiting_commands().await == 0).then_some(())).await;
     }
 
     /// The whole ledger as it is stored.
-    pub async fn entries(&self) -> Vec<LedgerEntry> {
+    pub(crate) async fn entries(&self) -> Vec<LedgerEntry> {
         let read = |stored: &Stored| serde_json::from_slice(&stored.payload).expect("a ledger entry");
         self.stored_entries().await.iter().map(read).collect()
     }
 
-    pub async fn stored_entries(&self) -> Vec<Stored> {
+    pub(crate) async fn stored_entries(&self) -> Vec<Stored> {
         read::subject(&self.nats, StreamName::Inventory, &Subject::InventoryLedger)
             .await
             .expect("INVENTORY can be read")
     }
 
-    pub async fn movements(&self) -> Vec<Movement> {
+    pub(crate) async fn movements(&self) -> Vec<Movement> {
         self.entries().await.into_iter().flat_map(|entry| entry.movements).collect()
     }
 
     /// The state, replayed from the first entry on by the rules, which check every movement and balance.
-    pub async fn replayed(&self) -> Ledger {
+    pub(crate) async fn replayed(&self) -> Ledger {
         let mut ledger = Ledger::default();
         for entry in self.entries().await {
             ledger.apply_entry(&entry).expect("a sound ledger");
@@ -159,26 +156,26 @@ impl Warehouse {
         ledger
     }
 
-    pub async fn balance(&self, name: &str) -> Balance {
+    pub(crate) async fn balance(&self, name: &str) -> Balance {
         self.replayed().await.level(&sku(name)).balance
     }
 
     /// What readers of stock see.
-    pub async fn projected(&self, name: &str) -> Option<Balance> {
+    pub(crate) async fn projected(&self, name: &str) -> Option<Balance> {
         let stored =
             read::last(&self.nats, StreamName::Stock, &Subject::Stock(sku(name))).await.expect("STOCK can be read");
         let read = |stored: Stored| serde_json::from_slice(&stored.payload).expect("a stock level");
         stored.map(|stored| -> StockProjection { read(stored) }).map(|projection| projection.level.balance)
     }
 
-    pub async fn projection_shows(&self, name: &str, expected: Balance) {
+    pub(crate) async fn projection_shows(&self, name: &str, expected: Balance) {
         until(&format!("readers see {expected:?} of {name}"), async || {
             (self.projected(name).await == Some(expected)).then_some(())
         })
         .await;
     }
 
-    pub async fn dead_letters(&self) -> Vec<Stored> {
+    pub(crate) async fn dead_letters(&self) -> Vec<Stored> {
         let subject = Subject::DeadLetter(common::subject::DeadLetterArea::Inventory);
         read::subject(&self.nats, StreamName::DeadLetters, &subject).await.expect("DEAD_LETTERS can be read")
     }
@@ -190,45 +187,45 @@ async fn connect_to(url: &str) -> Nats {
 }
 
 /// The service in this process.
-pub struct Service {
+pub(crate) struct Service {
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Service {
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.ended().await.expect("a clean stop");
     }
 
     /// How it ends by itself.
-    pub async fn ended(self) -> anyhow::Result<()> {
+    pub(crate) async fn ended(self) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(DEADLINE, self.task).await.expect("the service ends in time");
         ended.expect("the service does not panic")
     }
 }
 
 /// The service in a process of its own; killed when dropped.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// Whether it has died, which must be at its crash point and not of anything else.
-    pub fn has_died(&mut self) -> bool {
+    pub(crate) fn has_died(&mut self) -> bool {
         let ended = self.0.try_wait().expect("our own child");
         assert!(ended.is_none_or(|status| status.signal() == Some(SIGABRT)), "it should have aborted, but: {ended:?}");
         ended.is_some()
     }
 
     /// Wait until it has died by itself.
-    pub async fn died(&mut self) {
+    pub(crate) async fn died(&mut self) {
         until("the process has died", async || self.has_died().then_some(())).await;
     }
 
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
 
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.signal("-CONT");
     }
 
@@ -246,18 +243,8 @@ impl Drop for Process {
     }
 }
 
-/// Not a test: what [`Warehouse::start_process`] starts. A process that can be killed must be one of its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the process that other stories start and kill"]
-async fn inventory_process() {
-    let Ok(url) = std::env::var(PROCESS_URL) else { return };
-    let nats = connect_to(&url).await;
-    let config = Config { snapshot_every: 3, ..Config::default() };
-    inventory_service::run(config, nats, CancellationToken::new()).await.expect("the service runs");
-}
-
 /// Ask until the answer is there.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(answer) = ask().await {
@@ -268,37 +255,37 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
     }
 }
 
-pub fn sku(name: &str) -> Sku {
+pub(crate) fn sku(name: &str) -> Sku {
     name.parse().expect("a sku")
 }
 
-pub fn balance(available: u64, reserved: u64, sold: u64) -> Balance {
+pub(crate) fn balance(available: u64, reserved: u64, sold: u64) -> Balance {
     Balance { available, reserved, sold }
 }
 
-pub fn workflow(number: u128) -> WorkflowRef {
+pub(crate) fn workflow(number: u128) -> WorkflowRef {
     WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::from(Uuid::from_u128(number)) }
 }
 
-pub fn reserve(number: u128, lines: &[(&str, u32)]) -> InventoryCommand {
+pub(crate) fn reserve(number: u128, lines: &[(&str, u32)]) -> InventoryCommand {
     let lines = lines.iter().map(|(name, quantity)| StockLine { sku: sku(name), quantity: *quantity }).collect();
     InventoryCommand::Reserve { workflow: workflow(number), lines }
 }
 
-pub fn commit(number: u128) -> InventoryCommand {
+pub(crate) fn commit(number: u128) -> InventoryCommand {
     InventoryCommand::Commit { workflow: workflow(number) }
 }
 
-pub fn release(number: u128) -> InventoryCommand {
+pub(crate) fn release(number: u128) -> InventoryCommand {
     InventoryCommand::Release { workflow: workflow(number) }
 }
 
-pub fn restock(id: u128, name: &str, quantity: u32) -> InventoryCommand {
+pub(crate) fn restock(id: u128, name: &str, quantity: u32) -> InventoryCommand {
     InventoryCommand::Restock { restock_id: Uuid::from_u128(id), sku: sku(name), quantity }
 }
 
 /// How often each workflow's stock was reserved.
-pub fn times_reserved(movements: &[Movement]) -> BTreeMap<WorkflowRef, usize> {
+pub(crate) fn times_reserved(movements: &[Movement]) -> BTreeMap<WorkflowRef, usize> {
     let mut times = BTreeMap::new();
     for movement in movements {
         if let Movement::Reserved { workflow, .. } = movement {

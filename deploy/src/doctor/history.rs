@@ -403,4 +403,5 @@ impl Histories {
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,8 @@ mod money;
 mod progress;
 mod read;
 mod report;
-//SAMPLES
+#[cfg(test)]
+mod samples;
 mod spinner;
 mod stock;
 mod way;

@@ -221,4 +221,5 @@ fn examine_by_hand(id: WorkflowId, refund: &RefundHistory, histories: &Histories
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -143,4 +143,5 @@ impl Judge<'_> {
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -181,4 +181,5 @@ fn sums_line(currency: &str, sums: &Sums) -> String {
     line
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

@@ -402,4 +402,5 @@ pub(super) fn compare_projection(
     }
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

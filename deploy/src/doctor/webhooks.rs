@@ -192,4 +192,5 @@ fn expected_webhooks(histories: &Histories, now: Timestamp) -> HashSet<String> {
     expected
 }
 
-//TESTS
+#[cfg(test)]
+mod tests;

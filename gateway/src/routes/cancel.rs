@@ -95,7 +95,7 @@ fn decided(view: &CheckoutView) -> Result<Response, Problem> {
     let detail = format!("The checkout has ended as {}; it cannot be cancelled any more.", view.status.as_str());
     Err(Problem::new(StatusCode::CONFLICT, "already_decided", detail)
         .with_member("workflow_id", view.id.to_string())
-        .with_member("status", view.status.as_str()))
+        .with_member("checkout_status", view.status.as_str()))
 }
 
 /// The order page's button is a form, and a browser that sends one wants a page back.

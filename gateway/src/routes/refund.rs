@@ -124,7 +124,7 @@ fn start_of(view: &CheckoutView, reason: String) -> Result<RefundCommand, Proble
         (CheckoutStatus::Paid, ..) => Err(Problem::internal("The paid session is not in the checkout's history.")),
         (status, ..) => {
             let detail = format!("The checkout is {}: there is nothing to give back by hand.", status.as_str());
-            Err(Problem::new(StatusCode::CONFLICT, "not_paid", detail).with_member("status", status.as_str()))
+            Err(Problem::new(StatusCode::CONFLICT, "not_paid", detail).with_member("checkout_status", status.as_str()))
         }
     }
 }

@@ -233,7 +233,7 @@ fn outcome(view: &CheckoutView) -> Option<Result<(), Problem>> {
             Problem::new(StatusCode::CONFLICT, "checkout_ended", "The checkout ended before it could be paid.")
         }
     };
-    Some(Err(problem.with_member("status", view.status.as_str())))
+    Some(Err(problem.with_member("checkout_status", view.status.as_str())))
 }
 
 fn opened(view: &CheckoutView, wanted: &Wanted, known: bool) -> Response {

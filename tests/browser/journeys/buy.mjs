@@ -19,13 +19,18 @@ export default async function (browser) {
   await expectCountdownToRun(order);
   await browser.screenshot(order, 'waiting');
 
-  await decideAt(shopping, /^Pay/, 'Paid');
+  const paymentUrl = shopping.url();
+  await decideAt(browser, shopping, /^Pay/);
   await expectOrder(order, 'paid');
   assert.equal(await order.locator('#announcement').innerText(), 'Thank you! Your order is paid');
   assert.equal(await order.locator('#pay, #cancel').count(), 0, 'a paid order can be neither paid nor cancelled');
-  await shopping.getByRole('link', { name: 'Back to the shop' }).click();
   await expectOrder(shopping, 'paid');
   await browser.screenshot(shopping, 'paid');
+
+  // Who finds the old payment page again cannot pay twice.
+  await store.goto(paymentUrl);
+  await store.getByRole('heading', { name: 'Paid', exact: true }).waitFor();
+  assert.equal(await store.getByRole('button').count(), 0);
 }
 
 async function expectCountdownToRun(order) {

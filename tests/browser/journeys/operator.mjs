@@ -10,13 +10,24 @@ export default async function (browser) {
   const refused = await page.request.get(`${browser.shopUrl}/operator`);
   assert.equal(refused.status(), 401, 'without the token');
 
-  const httpCredentials = { username: 'operator', password: required('OPERATOR_TOKEN') };
-  const operator = await browser.newPage({ httpCredentials });
-  await operator.goto(`${browser.shopUrl}/operator`);
+  const operator = await browser.newPage();
+  await browser.withComplaintsAllowed(async () => {
+    await operator.goto(`${browser.shopUrl}/operator`);
+    await signIn(operator, 'not the token');
+    await operator.getByRole('alert').waitFor();
+    await browser.screenshot(operator, 'sign-in');
+  });
+  await signIn(operator, required('OPERATOR_TOKEN'));
+  await operator.getByRole('heading', { name: 'Latest checkouts' }).waitFor();
   await browser.screenshot(operator, 'overview');
-  await operator.getByRole('link', { name: id }).click();
+  await operator.getByRole('link', { name: id }).first().click();
   const record = operator.getByText('checkout_started');
   await record.first().click();
   assert.match(await operator.locator('pre').first().innerText(), /"lines"/);
   await browser.screenshot(operator, 'checkout');
+}
+
+async function signIn(page, token) {
+  await page.getByLabel('Operator token').fill(token);
+  await page.getByRole('button', { name: 'Sign in' }).click();
 }

@@ -16,11 +16,12 @@ export default async function (browser) {
   await order.reload();
   await expectOrder(order, 'awaiting_payment');
 
-  await decideAt(page, /^Pay/, 'Paid');
+  const paymentUrl = page.url();
+  await decideAt(browser, page, /^Pay/);
   await expectOrder(order, 'paid');
   await order.reload();
   await expectOrder(order, 'paid');
-  await page.reload();
+  await page.goto(paymentUrl);
   await page.getByRole('heading', { name: 'Paid', exact: true }).waitFor();
 
   const elsewhere = await browser.newPage();

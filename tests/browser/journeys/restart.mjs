@@ -20,7 +20,7 @@ export default async function (browser) {
   await expectOrder(order, 'awaiting_payment');
 
   await payment.reload();
-  await decideAt(payment, /^Pay/, 'Paid');
+  await decideAt(browser, payment, /^Pay/);
   await expectOrder(order, 'paid');
   await browser.screenshot(order, 'paid');
 }

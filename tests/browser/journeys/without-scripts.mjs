@@ -7,6 +7,7 @@ export default async function (browser) {
   await buy(browser, payment, plentiful(await openStore(browser, payment)));
   await order.goto(await orderUrl(browser, payment));
   await expectOrder(order, 'awaiting_payment');
-  await decideAt(payment, /^Pay/, 'Paid');
+  await decideAt(browser, payment, /^Pay/);
   await expectOrder(order, 'paid');
+  await expectOrder(payment, 'paid');
 }

@@ -46,8 +46,7 @@ pub fn given<W: Workflow>(events: impl IntoIterator<Item = W::Event>) -> Story<W
     Story { state, decision: None }
 }
 
-/// A workflow, and its answer to what it was told last.
-#[must_use = "a story without an end proves nothing"]
+/// A workflow, and its answer to what it was told last; an answer that no `then` asks for fails the story.
 pub struct Story<W: Workflow> {
     state: W,
     decision: Option<Result<Vec<W::Event>, Rejection>>,
@@ -70,7 +69,7 @@ where
     pub fn then(mut self, events: impl IntoIterator<Item = W::Event>) -> Self {
         let happened = self.take_decision().expect("it was not rejected");
         assert_eq!(happened, events.into_iter().collect::<Vec<_>>());
-        self.state = happened.iter().fold(self.state, W::evolve);
+        self.state = happened.iter().fold(std::mem::take(&mut self.state), W::evolve);
         self
     }
 
@@ -103,12 +102,18 @@ where
     }
 
     /// The state itself, for what only one kind can tell.
-    pub fn state(self) -> W {
-        self.state
+    pub fn state(mut self) -> W {
+        std::mem::take(&mut self.state)
     }
 
     #[track_caller]
     fn take_decision(&mut self) -> Result<Vec<W::Event>, Rejection> {
         self.decision.take().expect("nothing was told")
+    }
+}
+
+impl<W: Workflow> Drop for Story<W> {
+    fn drop(&mut self) {
+        assert!(self.decision.is_none() || std::thread::panicking(), "what came of the last thing was not said");
     }
 }

@@ -136,9 +136,10 @@ impl Problem {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
-    /// Add a member of this problem's own, such as `workflow_id`.
+    /// Add a member of this problem's own, such as `workflow_id`; not one that every problem has.
     #[must_use]
     pub fn with_member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        debug_assert!(!EVERY_PROBLEM_HAS.contains(&name), "{name} would stand in the document twice");
         self.members.insert(name.to_owned(), value.into());
         self
     }
@@ -196,6 +197,9 @@ impl Problem {
         &self.headers
     }
 }
+
+/// The members of every problem document.
+const EVERY_PROBLEM_HAS: [&str; 7] = ["type", "title", "status", "code", "detail", "errors", "request_id"];
 
 #[derive(Serialize)]
 struct Document<'a> {

@@ -1,5 +1,5 @@
-//! CASES K: random worlds, in which messages are late, doubled and out of order, workers die and work on old states, and
-//! the provider is down, loses answers and is paid late.
+//! CASES K: random worlds, in which messages are late, doubled and out of order, workers die or go on too late, and the
+//! provider is down, loses answers and is paid late.
 
 use std::collections::BTreeSet;
 
@@ -26,6 +26,7 @@ use crate::workflows::stories::shapes::variant_names;
 #[derive(Debug, Clone)]
 enum Happening {
     Delivery(Index, Trouble),
+    StoppedWorkerGoesOn(Index),
     InventoryAnswers(Index, bool),
     TimeGoesBy(i64),
     CustomerPays { cents: i64, late: bool },
@@ -42,12 +43,11 @@ enum Happening {
 }
 
 fn trouble() -> impl Strategy<Value = Trouble> {
-    let dies_at = prop_oneof![3 => Just(None), 2 => (0..6_u8).prop_map(Some)];
-    let records_behind = prop_oneof![3 => Just(0), 1 => 1..5_usize];
+    let stops_at = prop_oneof![3 => Just(None), 2 => (0..6_u8).prop_map(Some)];
     let clock_off_by_ms = prop_oneof![3 => Just(0), 1 => -90_000..90_000_i64];
-    (dies_at, records_behind, clock_off_by_ms).prop_map(|(dies_at, records_behind, clock_off_by_ms)| Trouble {
-        dies_at,
-        records_behind,
+    (stops_at, any::<bool>(), clock_off_by_ms).prop_map(|(stops_at, goes_on_later, clock_off_by_ms)| Trouble {
+        stops_at,
+        goes_on_later,
         clock_off_by_ms,
     })
 }
@@ -57,6 +57,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let span = prop_oneof![3 => 0..10_000_i64, 1 => 0..150_000_i64];
     prop_oneof![
         24 => (any::<Index>(), trouble()).prop_map(|(which, trouble)| Happening::Delivery(which, trouble)),
+        3 => any::<Index>().prop_map(Happening::StoppedWorkerGoesOn),
         10 => (any::<Index>(), prop::bool::weighted(0.2)).prop_map(|(which, again)| Happening::InventoryAnswers(which, again)),
         6 => span.prop_map(Happening::TimeGoesBy),
         4 => (cents, any::<bool>()).prop_map(|(cents, late)| Happening::CustomerPays { cents, late }),
@@ -82,6 +83,7 @@ fn story() -> impl Strategy<Value = (u32, Vec<Happening>)> {
 fn happens(world: &mut World, happening: Happening) {
     match happening {
         Happening::Delivery(which, trouble) => world.deliver(which.index(1_000), &trouble),
+        Happening::StoppedWorkerGoesOn(which) => world.go_on(which.index(1_000)),
         Happening::InventoryAnswers(which, again) => world.answer_a_request(which.index(1_000), again),
         Happening::TimeGoesBy(ms) => world.wait(SignedDuration::from_millis(ms)),
         Happening::CustomerPays { cents, late } => world.pay(Money::eur(cents), late),

@@ -1,13 +1,16 @@
-//! A small world in memory: one checkout with its real history bytes, workers that crash and work on old states, a ledger
-//! that keeps its rules, a provider that can be down, lose answers and be paid late. Nothing in it decides for the
-//! checkout: it only carries what is said to and fro, late, twice, out of order.
+//! A small world in memory: one checkout with its real history bytes, workers that die or go on too late, a ledger that
+//! keeps its rules, a provider that can be down, lose answers and be paid late. Nothing in it decides for the checkout:
+//! it only carries what is said to and fro, late, twice, out of order.
+//!
+//! A turn is taken as the worker's loop takes it, on the newest history: where a decision appends something, the guarded
+//! append sees to that; where it appends nothing, the loop must look.
 
 mod invariants;
 mod inventory;
 mod provider;
 
 use common::{
-    contracts::checkout::{CheckoutEvent as Event, PaymentNotice, PaymentOutcome},
+    contracts::checkout::{CheckoutCommand, CheckoutEvent as Event, PaymentNotice, PaymentOutcome},
     money::Money,
     time::Timestamp,
 };
@@ -32,13 +35,20 @@ use crate::{
 /// How one delivery goes wrong.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trouble {
-    /// The worker dies at this place of its turn: after an append, after a step, after a timer, before the ack. The
-    /// message comes again.
-    pub(super) dies_at: Option<u8>,
-    /// The worker has not seen the last so many records.
-    pub(super) records_behind: usize,
+    /// The worker stops at this place of its turn: after a decision, after a step, before the ack. The message comes
+    /// again, to another worker.
+    pub(super) stops_at: Option<u8>,
+    /// The worker has not died: it goes on later, when others have moved the checkout.
+    pub(super) goes_on_later: bool,
     /// How far the worker's clock is off.
     pub(super) clock_off_by_ms: i64,
+}
+
+/// What a worker that was stopped does when it goes on.
+#[derive(Debug)]
+enum Unfinished {
+    Step(Step),
+    Telling(Tell),
 }
 
 /// A message that has not been acked.
@@ -55,6 +65,8 @@ pub(super) struct World {
     messages: Vec<Message>,
     requests: Vec<Request>,
     timer: Option<Timestamp>,
+    /// What stopped workers are in the middle of.
+    unfinished: Vec<Unfinished>,
     /// The payment provider.
     pub(super) provider: Provider,
     inventory: Inventory,
@@ -62,7 +74,7 @@ pub(super) struct World {
     parked: Vec<PaymentNotice>,
 }
 
-/// The worker has died, or has put the message back: it comes again.
+/// The worker has stopped, or has put the message back: it comes again.
 struct ComesAgain;
 
 impl World {
@@ -74,6 +86,7 @@ impl World {
             messages: Vec::new(),
             requests: Vec::new(),
             timer: None,
+            unfinished: Vec::new(),
             provider: Provider::default(),
             inventory: Inventory::new(tea),
             parked: Vec::new(),
@@ -145,60 +158,67 @@ impl World {
         }
     }
 
+    /// A worker that was stopped in the middle of a turn goes on with it.
+    pub(super) fn go_on(&mut self, which: usize) {
+        if self.unfinished.is_empty() {
+            return;
+        }
+        let told = match self.unfinished.remove(which % self.unfinished.len()) {
+            Unfinished::Telling(told) => Some(told),
+            Unfinished::Step(step) => self.run(step),
+        };
+        if let Some(told) = told {
+            // Its message is another worker's by now: nobody waits for what becomes of this.
+            let _ = self.turn(&Message { at: self.now, told }, &Trouble::default());
+        }
+    }
+
     /// One turn of a worker, as its loop takes it.
     fn turn(&mut self, message: &Message, trouble: &Trouble) -> Result<(), ComesAgain> {
-        let mut places = 0..trouble.dies_at.unwrap_or(u8::MAX);
-        let mut survive = move || places.next().map(|_| ()).ok_or(ComesAgain);
-        let mut known = self.tape.stored.len().saturating_sub(trouble.records_behind);
+        let mut places = 0..trouble.stops_at.unwrap_or(u8::MAX);
+        let mut stops_here = move || places.next().is_none();
         let mut input = input(message.at, message.told.clone());
         loop {
-            let state = match self.decide_and_append(&mut known, &input) {
-                Ok(state) => state,
-                Err(rejection) => return self.settle(rejection, message),
-            };
-            survive()?;
-            match state.next(id()) {
-                Next::Run(step) => {
-                    let end = self.run(step);
-                    survive()?;
-                    let Some(told) = end else { break };
-                    input = Input { at: self.now + SignedDuration::from_millis(trouble.clock_off_by_ms), told, ..input };
-                }
+            if let Err(rejection) = self.decide_and_append(&input) {
+                return self.settle(rejection, message);
+            }
+            match self.tape.state.next(id()) {
+                Next::Run(step) if stops_here() => return self.stop(trouble, Unfinished::Step(step)),
+                Next::Run(step) => match self.run(step) {
+                    Some(told) if stops_here() => return self.stop(trouble, Unfinished::Telling(told)),
+                    Some(told) => {
+                        let at = self.now + SignedDuration::from_millis(trouble.clock_off_by_ms);
+                        input = Input { at, told, ..input };
+                    }
+                    None => break,
+                },
+                Next::Wait { until: Some(_) } if stops_here() => return Err(ComesAgain),
                 Next::Wait { until: Some(until) } => {
                     self.timer = Some(until);
                     break;
                 }
                 Next::Wait { until: None } => break,
                 Next::Done => {
-                    if known == self.tape.stored.len() {
-                        self.timer = None;
-                    }
+                    self.timer = None;
                     break;
                 }
             }
         }
-        survive()
+        if stops_here() { Err(ComesAgain) } else { Ok(()) }
     }
 
-    /// Decide on the records that the worker knows; when there are more, on all of them: an append is refused then, and
-    /// without an append the worker has to look, or else it would drop an answer or a wake-up call that is not for the
-    /// state in its hand.
-    fn decide_and_append(
-        &mut self,
-        known: &mut usize,
-        input: &Input<common::contracts::checkout::CheckoutCommand>,
-    ) -> Result<Checkout, Rejection> {
-        loop {
-            let decision = replayed::<Checkout>(&self.tape.stored[..*known]).state.decide(input);
-            if *known < self.tape.stored.len() {
-                *known = self.tape.stored.len();
-                continue;
-            }
-            self.tape.append(decision?, input.at);
-            *known = self.tape.stored.len();
-            self.check_that_telling_it_again_changes_nothing(input);
-            return Ok(self.tape.state.clone());
+    fn stop(&mut self, trouble: &Trouble, unfinished: Unfinished) -> Result<(), ComesAgain> {
+        if trouble.goes_on_later {
+            self.unfinished.push(unfinished);
         }
+        Err(ComesAgain)
+    }
+
+    fn decide_and_append(&mut self, input: &Input<CheckoutCommand>) -> Result<(), Rejection> {
+        let events = replayed::<Checkout>(&self.tape.stored).state.decide(input)?;
+        self.tape.append(events, input.at);
+        self.check_that_telling_it_again_changes_nothing(input);
+        Ok(())
     }
 
     fn settle(&mut self, rejection: Rejection, message: &Message) -> Result<(), ComesAgain> {
@@ -233,21 +253,25 @@ impl World {
     /// From now on nothing goes wrong: everything is delivered, everything answers, and time goes by.
     pub(super) fn let_it_run(&mut self) {
         self.provider.recover();
+        while !self.unfinished.is_empty() {
+            self.go_on(0);
+        }
         for _ in 0..200 {
-            let before = (self.messages.len(), self.tape.stored.len(), self.requests.len());
+            let mut has_moved = false;
             for message in std::mem::take(&mut self.messages) {
-                if self.turn(&message, &Trouble::default()).is_err() {
-                    self.messages.push(message);
+                match self.turn(&message, &Trouble::default()) {
+                    Ok(()) => has_moved = true,
+                    Err(ComesAgain) => self.messages.push(message),
                 }
             }
             while !self.requests.is_empty() {
                 self.answer_a_request(0, false);
+                has_moved = true;
             }
-            if before == (self.messages.len(), self.tape.stored.len(), self.requests.len()) {
-                match self.timer {
-                    Some(timer) => self.wait(timer.max(self.now).duration_since(self.now)),
-                    None => return,
-                }
+            match self.timer {
+                _ if has_moved => {}
+                Some(timer) => self.wait(timer.max(self.now).duration_since(self.now)),
+                None => return,
             }
         }
         panic!("it does not come to rest: {:?}", self.tape.state);
