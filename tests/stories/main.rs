@@ -1,6 +1,7 @@
 //! Stories across services, on a real nats-server: one file, one story.
 
 mod cancelled;
+mod crash_points;
 mod declined;
 mod expired;
 mod idempotency;

@@ -20,6 +20,8 @@ mod report;
 mod samples;
 mod spinner;
 mod stock;
+#[cfg(test)]
+mod tests;
 mod way;
 mod webhooks;
 
@@ -44,11 +46,13 @@ pub struct Options {
     pub progress: bool,
     /// What is later than this is stuck. More than twice as long as the sweep needs to find it.
     pub stuck_after: Duration,
+    /// How long the replica that answers may be behind the leader, before what it lacks is called missing.
+    pub replica_patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { progress: false, stuck_after: Duration::from_secs(5 * 60) }
+        Self { progress: false, stuck_after: Duration::from_secs(5 * 60), replica_patience: Duration::from_secs(10) }
     }
 }
 

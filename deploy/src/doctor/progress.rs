@@ -128,8 +128,8 @@ impl Judge<'_> {
         let patience = in_words(self.patience.stuck_after);
         if messages > 0 {
             let text = format!(
-                "it is {word} and owes {owed}, more than {patience} late; {messages} messages for it wait: are the workers \
-                 and the inventory service running?"
+                "it is {word} and owes {owed}, more than {patience} late; messages waiting for it: {messages}. Are the \
+                 workers and the inventory service running?"
             );
             self.findings.attention(Promise::End, workflow, text);
         } else {

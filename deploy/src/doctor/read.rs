@@ -46,9 +46,6 @@ const ENTRIES_PER_READ: usize = 64;
 /// Readings of ledger and histories in turn, before what still moves is left out of the comparison.
 const MOST_ROUNDS: usize = 5;
 
-/// How long the replica that answers may be behind the leader, before what it lacks is called missing.
-const READ_PATIENCE: Duration = Duration::from_secs(10);
-
 /// The inventory service writes the projection within a tenth of a second of the ledger, and an fsync can take long.
 const PROJECTION_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -77,8 +74,9 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     let webhooks_acked = acked_up_to(nats, ConsumerName::WorkerWebhooks).await?;
     let due_acked = acked_up_to(nats, ConsumerName::WorkerDue).await?;
     let (mut histories, mut ledger) = (Histories::default(), LedgerRead::default());
-    let mut history_cursor = Cursor::new(StreamName::History, "history.>", MESSAGES_PER_READ);
-    let mut ledger_cursor = Cursor::new(StreamName::Inventory, "inventory.ledger", ENTRIES_PER_READ);
+    let patience = options.replica_patience;
+    let mut history_cursor = Cursor::new(StreamName::History, "history.>", MESSAGES_PER_READ, patience);
+    let mut ledger_cursor = Cursor::new(StreamName::Inventory, "inventory.ledger", ENTRIES_PER_READ, patience);
 
     let projections = read_projections(nats, findings).await?;
     read_histories(nats, &mut history_cursor, &mut histories, findings, &spinner).await?;
@@ -138,6 +136,7 @@ struct Cursor {
     stream: StreamName,
     filter: &'static str,
     per_read: usize,
+    replica_patience: Duration,
     /// The sequence to be read next.
     next: u64,
     /// What is not there: first and last sequence.
@@ -147,8 +146,9 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new(stream: StreamName, filter: &'static str, per_read: usize) -> Self {
-        Self { stream, filter, per_read, next: 1, holes: Vec::new(), something_was_erased: false }
+    fn new(stream: StreamName, filter: &'static str, per_read: usize, replica_patience: Duration) -> Self {
+        let holes = Vec::new();
+        Self { stream, filter, per_read, replica_patience, next: 1, holes, something_was_erased: false }
     }
 
     /// Read on to what the leader says is the last message now.
@@ -159,7 +159,7 @@ impl Cursor {
         each: &mut (dyn FnMut(&Stored) + Send),
     ) -> anyhow::Result<()> {
         let last = last_sequence(nats, self.stream).await?;
-        let mut deadline = Instant::now() + READ_PATIENCE;
+        let mut deadline = Instant::now() + self.replica_patience;
         while self.next <= last {
             let batch = stretch(nats, self.stream, self.next, self.per_read, self.filter).await?;
             for stored in &batch.messages {
@@ -167,7 +167,7 @@ impl Cursor {
             }
             spinner.tell(self.stream, self.next.saturating_sub(1), last);
             if !batch.messages.is_empty() {
-                deadline = Instant::now() + READ_PATIENCE;
+                deadline = Instant::now() + self.replica_patience;
             } else if Instant::now() >= deadline {
                 self.skip_to(last + 1);
             } else {
@@ -338,3 +338,6 @@ fn webhook_readers() -> anyhow::Result<[Arc<dyn PaymentProvider>; 2]> {
     let stripe = StripeProvider::new(nowhere, no_key, secrets, nowhere, Duration::from_secs(1))?;
     Ok([Arc::new(sandbox), Arc::new(stripe)])
 }
+
+#[cfg(test)]
+mod tests;

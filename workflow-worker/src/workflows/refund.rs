@@ -52,15 +52,16 @@ impl Workflow for Refund {
 
     fn decide(&self, input: &Input<RefundCommand>) -> Result<Vec<Event>, Rejection> {
         match (self, &input.told) {
-            (Self::NotStarted, Told::Asked(RefundCommand::Start { checkout, provider, session_id, amount, reason })) => {
-                Ok(vec![Event::RefundRequested {
-                    checkout: *checkout,
-                    provider: provider.clone(),
-                    session_id: session_id.clone(),
-                    amount: *amount,
-                    reason: reason.clone(),
-                }])
-            }
+            (
+                Self::NotStarted,
+                Told::Asked(RefundCommand::Start { checkout, provider, session_id, amount, reason }),
+            ) => Ok(vec![Event::RefundRequested {
+                checkout: *checkout,
+                provider: provider.clone(),
+                session_id: session_id.clone(),
+                amount: *amount,
+                reason: reason.clone(),
+            }]),
             (Self::NotStarted, _) => Err(Rejection::No("there is no such refund".into())),
             (Self::Owed { failed, retry_at, .. }, Told::TimeHasCome | Told::Asked(RefundCommand::Nudge)) => {
                 let due = retry_at.is_some_and(|retry_at| retry_at <= input.at);
@@ -76,9 +77,7 @@ impl Workflow for Refund {
             (
                 Self::Owed { failed, retry_at: None, .. },
                 Told::StepEnded(StepEnd::NoAnswer { step: PaymentStep::Refund, reason }),
-            ) => {
-                Ok(vec![no_answer(failed.saturating_add(1), reason, input)])
-            }
+            ) => Ok(vec![no_answer(failed.saturating_add(1), reason, input)]),
             // Asked again, or an answer that came too late: nothing happens.
             _ => Ok(Vec::new()),
         }

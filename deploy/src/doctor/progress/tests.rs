@@ -42,7 +42,7 @@ fn a_deadline_or_a_step_that_is_long_overdue_is_stuck_unless_something_is_under_
         assert!(alone[0].1.contains("it is stuck") && alone[0].1.contains(owed), "{alone:?}");
         let waiting = judged(events, &with_a_message(), 402);
         assert!(waiting.len() == 1 && waiting[0].0 == Severity::Attention, "{waiting:?}");
-        assert!(waiting[0].1.contains("1 messages for it wait"), "{waiting:?}");
+        assert!(waiting[0].1.contains("messages waiting for it: 1"), "{waiting:?}");
     }
 }
 

@@ -55,7 +55,9 @@ fn before_the_start(input: &Input<CheckoutCommand>) -> Decision {
             payment_timeout_seconds: input.settings.payment_timeout.as_secs(),
             provider: input.settings.provider.clone(),
         }]),
-        Told::PaymentNotice(_) => Err(Rejection::NotStarted("the payment is about a checkout that does not exist".into())),
+        Told::PaymentNotice(_) => {
+            Err(Rejection::NotStarted("the payment is about a checkout that does not exist".into()))
+        }
         Told::Asked(_) | Told::StepEnded(_) | Told::TimeHasCome => {
             Err(Rejection::No("there is no such checkout".into()))
         }
@@ -212,7 +214,9 @@ fn payment_notice(started: &Started, notice: &PaymentNotice) -> Decision {
         && *session != notice.session_id
     {
         let told = &notice.session_id;
-        return Err(Rejection::Contradiction(format!("the payment is about session {told}, but this checkout's is {session}")));
+        return Err(Rejection::Contradiction(format!(
+            "the payment is about session {told}, but this checkout's is {session}"
+        )));
     }
     match notice.outcome {
         PaymentOutcome::Paid => paid(started, notice),
@@ -250,7 +254,9 @@ fn not_paid(started: &Started, notice: &PaymentNotice) -> Decision {
             PaymentOutcome::Declined | PaymentOutcome::Paid => Event::PaymentDeclined { notice: notice.clone() },
         }]),
         // Paid stays paid, and what is being undone is being undone.
-        Phase::ClosingPayment { .. } | Phase::Committing { .. } | Phase::Releasing { .. } | Phase::Ended { .. } => NOTHING,
+        Phase::ClosingPayment { .. } | Phase::Committing { .. } | Phase::Releasing { .. } | Phase::Ended { .. } => {
+            NOTHING
+        }
     }
 }
 

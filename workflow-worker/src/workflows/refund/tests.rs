@@ -148,8 +148,12 @@ fn a_refund_that_was_not_started_can_be_asked_nothing() {
 
 #[test]
 fn asked_again_in_any_phase_it_is_the_same_refund() {
-    let phases =
-        [vec![requested()], vec![requested(), failed(1, at(3))], vec![requested(), refunded()], vec![requested(), needs_attention()]];
+    let phases = [
+        vec![requested()],
+        vec![requested(), failed(1, at(3))],
+        vec![requested(), refunded()],
+        vec![requested(), needs_attention()],
+    ];
     for history in phases {
         given::<Refund>(history).when(start(), at(10_000)).then_nothing();
     }

@@ -29,7 +29,10 @@ pub fn recorded<W: Workflow>() -> Vec<(String, Vec<Stored>)> {
     let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "there are recorded histories");
-    paths.iter().map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), read::<W>(path))).collect()
+    paths
+        .iter()
+        .map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), read::<W>(path)))
+        .collect()
 }
 
 fn read<W: Workflow>(path: &PathBuf) -> Vec<Stored> {

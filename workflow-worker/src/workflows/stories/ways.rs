@@ -104,12 +104,7 @@ pub struct Tape<W> {
 
 impl<W: Workflow> Default for Tape<W> {
     fn default() -> Self {
-        Self {
-            state: W::default(),
-            stored: Vec::new(),
-            chain: ChainEnd::default(),
-            last_at: Timestamp::UNIX_EPOCH,
-        }
+        Self { state: W::default(), stored: Vec::new(), chain: ChainEnd::default(), last_at: Timestamp::UNIX_EPOCH }
     }
 }
 

@@ -57,7 +57,9 @@ fn ft4_the_order_of_events_decides_between_the_timer_and_the_webhook() {
 #[test]
 fn ft5_a_timer_changes_nothing_where_nothing_waits_for_it() {
     let refunded = [owing_a_refund(), vec![Event::Refunded { refund_id: "re_1".to_owned() }]].concat();
-    for history in [reserving(), closing(), committing(), releasing(), ended_paid(), ended_expired(), owing_a_refund(), refunded] {
+    for history in
+        [reserving(), closing(), committing(), releasing(), ended_paid(), ended_expired(), owing_a_refund(), refunded]
+    {
         for told in [Told::TimeHasCome, nudge()] {
             given::<Checkout>(history.clone()).when(told, at(1_000_000)).then_nothing();
         }
@@ -67,7 +69,10 @@ fn ft5_a_timer_changes_nothing_where_nothing_waits_for_it() {
 /// CASES E9: a timer that is too early leaves the wait as it is, so that it is set again.
 #[test]
 fn e9_a_timer_that_is_too_early_changes_nothing() {
-    given::<Checkout>(awaiting()).when(Told::TimeHasCome, at(DEADLINE - 1)).then_nothing().and_next(wait_until(DEADLINE));
+    given::<Checkout>(awaiting())
+        .when(Told::TimeHasCome, at(DEADLINE - 1))
+        .then_nothing()
+        .and_next(wait_until(DEADLINE));
     let failed = [opening(), vec![step_failed(PaymentStep::OpenSession, 1, at(4))]].concat();
     given::<Checkout>(failed).when(Told::TimeHasCome, at(3)).then_nothing().and_next(wait_until(4));
 }

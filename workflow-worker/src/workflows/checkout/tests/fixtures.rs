@@ -79,7 +79,10 @@ pub(super) fn stock_refuses(command: &str) -> Tell {
 
 pub(super) fn session_opened() -> Tell {
     let session_id = SESSION.parse().expect("a session id");
-    Told::StepEnded(StepEnd::SessionOpened(OpenSession { session_id, payment_url: "https://pay.example/cs_1".to_owned() }))
+    Told::StepEnded(StepEnd::SessionOpened(OpenSession {
+        session_id,
+        payment_url: "https://pay.example/cs_1".to_owned(),
+    }))
 }
 
 pub(super) fn nobody_can_pay() -> Tell {

@@ -37,8 +37,9 @@ fn c1_an_unreachable_provider_is_asked_again_after_a_recorded_time() {
 
 #[test]
 fn c1_rounds_wait_twice_as_long_each_time_but_never_longer_than_half_a_minute() {
-    let waits: Vec<i64> =
-        [1, 2, 3, 4, 5, 100, u32::MAX].map(|round| settings().retry_at(at(0), round).duration_since(at(0)).as_secs()).into();
+    let waits: Vec<i64> = [1, 2, 3, 4, 5, 100, u32::MAX]
+        .map(|round| settings().retry_at(at(0), round).duration_since(at(0)).as_secs())
+        .into();
     assert_eq!(waits, [2, 4, 8, 16, 30, 30, 30]);
 }
 
@@ -110,7 +111,9 @@ fn c9_a_session_that_was_never_recorded_can_turn_out_to_be_paid() {
 /// CASES C12: the answer arrives after somebody else has moved the checkout on.
 #[test]
 fn c12_a_session_that_opens_too_late_changes_nothing() {
-    for history in [awaiting(), closing(), closing_the_unknown(), committing(), releasing(), ended_paid(), ended_expired()] {
+    for history in
+        [awaiting(), closing(), closing_the_unknown(), committing(), releasing(), ended_paid(), ended_expired()]
+    {
         given::<Checkout>(history).when(session_opened(), at(130)).then_nothing();
     }
 }
@@ -137,7 +140,8 @@ fn e7_an_unreachable_provider_keeps_the_stock_reserved() {
 /// CASES E7: a provider that will not close the session has not said that nobody can pay.
 #[test]
 fn e7_a_refused_close_is_asked_again_like_an_unanswered_one() {
-    let retry = Event::PaymentStepFailed { step: CLOSE, attempt: 1, reason: "not possible".to_owned(), retry_at: at(124) };
+    let retry =
+        Event::PaymentStepFailed { step: CLOSE, attempt: 1, reason: "not possible".to_owned(), retry_at: at(124) };
     given::<Checkout>(closing())
         .when(refused(CLOSE), at(122))
         .then([retry])
@@ -161,9 +165,15 @@ fn g3_one_round_that_two_workers_ran_counts_once() {
 #[test]
 fn g3_an_answer_counts_even_when_another_worker_s_round_failed() {
     let opening = [opening(), vec![step_failed(OPEN, 1, at(4))]].concat();
-    given::<Checkout>(opening).when(session_opened(), at(3)).then([payment_session_opened()]).and_next(wait_until(DEADLINE));
+    given::<Checkout>(opening)
+        .when(session_opened(), at(3))
+        .then([payment_session_opened()])
+        .and_next(wait_until(DEADLINE));
     let closing = [closing(), vec![step_failed(CLOSE, 1, at(124))]].concat();
-    given::<Checkout>(closing).when(nobody_can_pay(), at(123)).then([Event::PaymentSessionClosed {}]).and_next(release_stock());
+    given::<Checkout>(closing)
+        .when(nobody_can_pay(), at(123))
+        .then([Event::PaymentSessionClosed {}])
+        .and_next(release_stock());
 }
 
 /// The end of one step is no news to another.

@@ -18,9 +18,7 @@ fn a_started_checkout_owes_the_reservation() {
 
 #[test]
 fn nothing_is_owed_before_the_start() {
-    given::<Checkout>([])
-        .and_next(Next::Wait { until: None })
-        .and_status("not_started");
+    given::<Checkout>([]).and_next(Next::Wait { until: None }).and_status("not_started");
 }
 
 /// CASES A1, A5, A6: the same request is the same checkout, wherever it stands, and however long ago it ended.

@@ -75,7 +75,10 @@ fn b9_a_reserve_refused_after_the_release_changes_nothing() {
 /// CASES B7: the release is answered twice.
 #[test]
 fn b7_a_repeated_release_changes_nothing() {
-    given::<Checkout>(ended_expired()).when(stock(StockAnswer::Released {}), at(200)).then_nothing().and_next(Next::Done);
+    given::<Checkout>(ended_expired())
+        .when(stock(StockAnswer::Released {}), at(200))
+        .then_nothing()
+        .and_next(Next::Done);
 }
 
 /// CASES B14: the ledger says that the goods are sold; a person must see why.

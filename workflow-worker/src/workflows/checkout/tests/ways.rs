@@ -73,7 +73,10 @@ fn paid_ways() -> Vec<Way<Checkout>> {
         way("paid", after(until_awaiting(), [received(30), sold(31)])),
         way(
             "paid_webhook_twice",
-            after(until_awaiting(), [received(30), (30, paid(), "", "commit_stock"), sold(31), (90, paid(), "", "done")]),
+            after(
+                until_awaiting(),
+                [received(30), (30, paid(), "", "commit_stock"), sold(31), (90, paid(), "", "done")],
+            ),
         ),
         way(
             "paid_webhook_before_the_session_is_recorded",

@@ -135,7 +135,8 @@ fn d11_a_webhook_of_another_session_moves_nothing() {
 /// CASES D11, K4: the session became known only by its money; money of another one is shown to a person, not forgotten.
 #[test]
 fn d11_a_second_session_s_money_is_shown_to_a_person_when_the_first_one_s_decided() {
-    let unknown_but_paid = || [closing_the_unknown(), vec![Event::PaymentReceived { notice: asked_notice(total()) }]].concat();
+    let unknown_but_paid =
+        || [closing_the_unknown(), vec![Event::PaymentReceived { notice: asked_notice(total()) }]].concat();
     let unknown_and_late = || {
         let end = [Event::PaymentSessionClosed {}, Event::StockReleased {}, late_payment_received()];
         [closing_the_unknown(), end.to_vec()].concat()

@@ -97,7 +97,7 @@ impl World {
 
     /// What has happened so far.
     pub(super) fn events(&self) -> Vec<Event> {
-        self.tape.stored.iter().flat_map(|stored| invariants::events_of(stored)).collect()
+        self.tape.stored.iter().flat_map(invariants::events_of).collect()
     }
 
     /// Somebody sends something; the server stamps it.

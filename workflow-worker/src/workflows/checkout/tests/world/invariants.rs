@@ -59,7 +59,10 @@ impl World {
             )
         };
         let ending = |event: &&Event| {
-            matches!(event, Event::StockSold {} | Event::StockReleased {} | Event::StockRefused { .. } | Event::SaleRefused { .. })
+            matches!(
+                event,
+                Event::StockSold {} | Event::StockReleased {} | Event::StockRefused { .. } | Event::SaleRefused { .. }
+            )
         };
         assert!(events.iter().filter(deciding).count() <= 1, "K2: {events:?}");
         assert!(events.iter().filter(ending).count() <= 1, "K2: {events:?}");
@@ -91,7 +94,9 @@ impl World {
         };
         let goods = self.inventory.goods;
         match &started.phase {
-            Phase::Reserving => assert!(matches!(goods, Goods::NeverAsked | Goods::Refused | Goods::Held), "K3: {goods:?}"),
+            Phase::Reserving => {
+                assert!(matches!(goods, Goods::NeverAsked | Goods::Refused | Goods::Held), "K3: {goods:?}")
+            }
             Phase::OpeningPayment { .. } | Phase::AwaitingPayment | Phase::ClosingPayment { .. } => {
                 assert_eq!(goods, Goods::Held, "K3: undecided");
             }
@@ -119,7 +124,10 @@ impl World {
         }
         if !self.provider.refunds().is_empty() {
             let reason = |event: &Event| {
-                matches!(event, Event::LatePaymentReceived { .. } | Event::WrongAmountReceived { .. } | Event::SaleRefused { .. })
+                matches!(
+                    event,
+                    Event::LatePaymentReceived { .. } | Event::WrongAmountReceived { .. } | Event::SaleRefused { .. }
+                )
             };
             assert!(has(reason), "K6: no refund without its reason");
         }
@@ -146,7 +154,10 @@ impl World {
         for (session, amount) in &kept {
             let is_its_session = started.session.as_ref() == Some(session);
             let is_seen = if is_its_session { needs_attention } else { self.is_parked(session) };
-            assert!(is_paid && is_its_session && *amount == total() || is_seen, "K4: {amount} of {session} are forgotten");
+            assert!(
+                is_paid && is_its_session && *amount == total() || is_seen,
+                "K4: {amount} of {session} are forgotten"
+            );
         }
         let is_kept = kept.iter().any(|(session, _)| started.session.as_ref() == Some(session));
         assert!(!is_paid || is_kept, "K4: a paid checkout has been paid");

@@ -171,7 +171,11 @@ impl Provider {
         let other = self.other_session_is_charged.then(|| ("cs_other", total()));
         let taken = [ours, other].into_iter().flatten();
         let taken = taken.map(|(session, amount)| (session.parse().expect("a session id"), amount));
-        taken.filter(|(session, amount)| !self.refunds.iter().any(|made| made.session_id == *session && made.amount == *amount)).collect()
+        taken
+            .filter(|(session, amount)| {
+                !self.refunds.iter().any(|made| made.session_id == *session && made.amount == *amount)
+            })
+            .collect()
     }
 
     /// The refunds that were made.

@@ -1,0 +1,1 @@
+pub mod nats_server; pub mod provision;
