@@ -63,6 +63,13 @@ export async function orderUrl(browser, paymentPage) {
   return url;
 }
 
+// Undo an order that a journey leaves unpaid, so that its end does not move the stock under the next journey.
+export async function giveBack(browser, page, order) {
+  const id = order.split('/').pop();
+  const answer = await page.request.post(`${browser.shopUrl}/api/checkout_session/${id}/cancel`);
+  assert.equal(answer.status(), 200, `cancel ${id}: ${await answer.text()}`);
+}
+
 // Press a button of the payment page, and be led back to the order.
 export async function decideAt(browser, paymentPage, button) {
   await paymentPage.getByRole('button', { name: button }).click();

@@ -204,11 +204,11 @@ async fn dies_while_expired(service: Service, point: &str) {
     // The deadline may pass before an answer arrives; the order is found by its key either way.
     let items = json!([{ "sku": "MUG-01", "quantity": 2 }]);
     let id = eventually("the key has a checkout", async || {
-        let answer = shop.post_checkout(Some("the-one"), &items).send().await.ok()?;
-        let body: Value = answer.json().await.ok()?;
-        if shop.has_ended(service) {
+        if shop.is_running(service) && shop.has_ended(service) {
             shop.start(service);
         }
+        let answer = shop.post_checkout(Some("the-one"), &items).send().await.ok()?;
+        let body: Value = answer.json().await.ok()?;
         body["workflow_id"].as_str().map(str::to_owned)
     })
     .await;

@@ -4,6 +4,7 @@ mod cancelled;
 mod crash_points;
 mod declined;
 mod expired;
+mod history_store;
 mod idempotency;
 mod inventory_killed;
 mod inventory_messages;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::{
     ids::{WorkflowId, WorkflowRef},
-    nats::{AppendError, Nats},
+    nats::AppendError,
     time,
 };
 
@@ -22,9 +22,7 @@ const MOST_CONFLICTS: u32 = 50;
 /// What one turn needs; one for all turns of a kind.
 #[derive(Debug)]
 pub struct Lane<W> {
-    /// The connection, for reading histories.
-    pub nats: Nats,
-    /// Where appends go.
+    /// Where histories are read and continued.
     pub history: History,
     /// Histories at hand.
     pub cache: HistoryCache<W>,
@@ -82,7 +80,7 @@ impl<W: Workflow> Lane<W> {
         let mut input = Input { at, told, settings: self.settings.clone() };
         let mut replayed = match self.cache.take(id) {
             Some(replayed) => replayed,
-            None => history::load(&self.nats, id).await?,
+            None => self.history.load(id).await?,
         };
         if woken && let history::Timer::SetFor(_) = replayed.timer {
             // It has gone off; if the workflow still waits, it must be set again.
@@ -127,7 +125,7 @@ impl<W: Workflow> Lane<W> {
                 Ok(events) => events,
                 Err(rejection) => {
                     // The state in hand may be old, and a rejection is an answer: give it on the newest state only.
-                    let newest: Replayed<W> = history::load(&self.nats, id).await?;
+                    let newest: Replayed<W> = self.history.load(id).await?;
                     if newest.revision > replayed.revision {
                         replayed = newest;
                         continue;
@@ -146,7 +144,7 @@ impl<W: Workflow> Lane<W> {
                 }
                 Err(AppendError::Conflict { .. }) => {
                     metrics::counter!("worker_conflicts_total", "kind" => W::KIND.as_str()).increment(1);
-                    replayed = history::load(&self.nats, id).await?;
+                    replayed = self.history.load(id).await?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -28,7 +28,7 @@ pub use config::Config;
 
 use crate::{
     advance::Lane,
-    history::{History, HistoryCache},
+    history::{History, HistoryCache, NatsHistory},
     inbox::{Inbox, Lanes},
     steps::Steps,
     sweep::Sweep,
@@ -66,22 +66,21 @@ pub async fn run(
     sweep.arm(&nats).await.context("arm the sweep")?;
 
     let steps = Arc::new(Steps::new(nats.clone(), Arc::clone(&provider)));
-    let history = History::new(nats.clone());
+    let history = History::new(Arc::new(NatsHistory::new(nats.clone())));
     let settings = Settings {
         payment_timeout: config.payment_timeout,
         provider: provider.name(),
         retry_wait: config.retry_wait,
     };
     let lanes = Lanes {
-        checkout: lane(&nats, &history, &steps, &timers, &settings, &config),
-        refund: lane(&nats, &history, &steps, &timers, &settings, &config),
+        checkout: lane(&history, &steps, &timers, &settings, &config),
+        refund: lane(&history, &steps, &timers, &settings, &config),
     };
     tracing::info!(payment_timeout = %common::time::in_words(config.payment_timeout), provider = %provider.name(), "taking commands");
     Inbox::new(nats, lanes, sweep, provider, config.most_turns.get()).run(stop).await
 }
 
 fn lane<W: Workflow>(
-    nats: &Nats,
     history: &History,
     steps: &Arc<Steps>,
     timers: &Timers,
@@ -89,7 +88,6 @@ fn lane<W: Workflow>(
     config: &Config,
 ) -> Lane<W> {
     Lane {
-        nats: nats.clone(),
         history: history.clone(),
         cache: HistoryCache::new(config.cached_histories),
         steps: Arc::clone(steps),

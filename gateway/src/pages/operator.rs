@@ -18,7 +18,11 @@ const LISTED: usize = 50;
 pub(crate) fn overview(overview: &Overview) -> Markup {
     let content = html! {
         div.wide {
-            div.intro { h1 { "Operator" } p { (seen(overview)) } }
+            div.intro {
+                h1 { "Operator" }
+                p { (seen(overview)) }
+                form.sign-out method="post" action="/operator/sign-out" { button.quiet type="submit" { "Sign out" } }
+            }
             (counts(overview))
             (attention(&overview.attention))
             (latest(&overview.latest))

@@ -202,16 +202,55 @@ pub(crate) struct StoredRecord {
 
 impl From<&Stored> for StoredRecord {
     fn from(stored: &Stored) -> Self {
-        let indented = serde_json::from_slice::<serde_json::Value>(&stored.payload)
-            .and_then(|body| serde_json::to_string_pretty(&body));
+        let body = String::from_utf8_lossy(&stored.payload);
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&body).is_ok();
         Self {
             sequence: stored.sequence,
             stored_at: stored.time,
             types: header(stored, headers::TYPE).unwrap_or_default().to_owned(),
             status: header(stored, headers::STATUS).unwrap_or_default().to_owned(),
-            json: indented.unwrap_or_else(|_| String::from_utf8_lossy(&stored.payload).into_owned()),
+            json: if is_json { indented(&body) } else { body.into_owned() },
         }
     }
+}
+
+/// JSON with line ends and indentation; unlike parsing and writing it again, this keeps every character and the order.
+fn indented(json: &str) -> String {
+    let (mut text, mut depth, mut in_string, mut escaped) = (String::with_capacity(json.len() * 2), 0, false, false);
+    let line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("  ", depth));
+    };
+    for character in json.chars() {
+        match character {
+            _ if in_string => {
+                text.push(character);
+                in_string = escaped || character != '"';
+                escaped = !escaped && character == '\\';
+            }
+            '{' | '[' => {
+                depth += 1;
+                text.push(character);
+                line(&mut text, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut text, depth);
+                text.push(character);
+            }
+            ',' => {
+                text.push(character);
+                line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            _ if character.is_whitespace() => {}
+            _ => {
+                in_string = character == '"';
+                text.push(character);
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -298,6 +337,10 @@ mod tests {
     fn a_record_is_shown_indented_and_a_broken_one_as_it_is() {
         let shown = |payload: &'static str| StoredRecord::from(&stored(1, "s".into(), &[], payload)).json;
         assert_eq!(shown(r#"{"a":1}"#), "{\n  \"a\": 1\n}");
+        assert_eq!(
+            shown(r#"{"type":"x","a":[1,"{,:\\\"]"]}"#),
+            "{\n  \"type\": \"x\",\n  \"a\": [\n    1,\n    \"{,:\\\"]\"\n  ]\n}"
+        );
         assert_eq!(shown("not JSON"), "not JSON");
     }
 }

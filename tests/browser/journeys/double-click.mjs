@@ -1,6 +1,6 @@
 // A nervous finger: the form is sent twice, and there is one order.
 import assert from 'node:assert/strict';
-import { expectStock, openStore, orderUrl, plentiful } from '../shop.mjs';
+import { expectStock, giveBack, openStore, orderUrl, plentiful } from '../shop.mjs';
 
 export default async function (browser) {
   const visitor = await browser.visitor();
@@ -15,6 +15,8 @@ export default async function (browser) {
   const [first] = await Promise.all([visitor.waitForEvent('page'), button.click()]);
   const [second] = await Promise.all([visitor.waitForEvent('page'), button.click()]);
   for (const tab of [first, second]) await tab.waitForURL(`${browser.paymentUrl}/payment/**`);
-  assert.equal(await orderUrl(browser, first), await orderUrl(browser, second), 'both presses are the same order');
+  const order = await orderUrl(browser, first);
+  assert.equal(await orderUrl(browser, second), order, 'both presses are the same order');
   await expectStock(watching, article, article.available - 1);
+  await giveBack(browser, page, order);
 }

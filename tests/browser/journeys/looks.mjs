@@ -1,6 +1,6 @@
 // Light, dark and a small phone: nothing sticks out, everything can be read, everything has a name.
 import assert from 'node:assert/strict';
-import { buy, openStore, orderUrl, plentiful } from '../shop.mjs';
+import { buy, giveBack, openStore, orderUrl, plentiful } from '../shop.mjs';
 import { faintTexts, namelessControls, sticksOut } from '../checks.mjs';
 
 const WAYS = {
@@ -28,4 +28,5 @@ export default async function (browser) {
       assert.equal(await page.locator('main').count(), 1, `${where}: one main landmark`);
     }
   }
+  await giveBack(browser, buyer, order);
 }

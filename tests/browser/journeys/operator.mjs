@@ -1,12 +1,13 @@
 // The operator sees nothing without the token, and with it the checkout that was just started, record by record.
 import assert from 'node:assert/strict';
 import { required } from '../browser.mjs';
-import { buy, openStore, orderUrl, plentiful } from '../shop.mjs';
+import { buy, giveBack, openStore, orderUrl, plentiful } from '../shop.mjs';
 
 export default async function (browser) {
   const page = await browser.newPage();
   await buy(browser, page, plentiful(await openStore(browser, page)));
-  const id = (await orderUrl(browser, page)).split('/').pop();
+  const order = await orderUrl(browser, page);
+  const id = order.split('/').pop();
   const refused = await page.request.get(`${browser.shopUrl}/operator`);
   assert.equal(refused.status(), 401, 'without the token');
 
@@ -25,6 +26,7 @@ export default async function (browser) {
   await record.first().click();
   assert.match(await operator.locator('pre').first().innerText(), /"lines"/);
   await browser.screenshot(operator, 'checkout');
+  await giveBack(browser, page, order);
 }
 
 async function signIn(page, token) {

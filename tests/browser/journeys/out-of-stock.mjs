@@ -1,6 +1,6 @@
 // Two customers want the last ones. The second one's page is old (scripts are off), so it still offers them.
 import assert from 'node:assert/strict';
-import { buy, expectOrder, openStore, scarce } from '../shop.mjs';
+import { buy, expectOrder, giveBack, openStore, orderUrl, scarce } from '../shop.mjs';
 
 export default async function (browser) {
   const first = await browser.newPage();
@@ -22,4 +22,5 @@ export default async function (browser) {
   const text = await second.locator('main').innerText();
   assert.ok(text.includes(`${article.name}: you wanted 1, there is none left.`), text);
   await browser.screenshot(second, 'out-of-stock');
+  await giveBack(browser, first, await orderUrl(browser, first));
 }

@@ -1,16 +1,17 @@
 //! The history of one workflow: read, checked, folded; and continued by guarded appends.
 
 mod cache;
+mod store;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use common::{
     headers,
     ids::{WorkflowId, WorkflowRef},
     nats::{
-        AppendError, Journal, Nats, Outgoing,
-        read::{self, ReadError, Stored},
+        AppendError, Outgoing,
+        read::{ReadError, Stored},
     },
     record::{BrokenHistory, ChainEnd, Record, joined_types},
     subject::Subject,
@@ -18,6 +19,7 @@ use common::{
 };
 
 pub use cache::HistoryCache;
+pub use store::{HistoryStore, MemoryHistory, NatsHistory};
 
 use crate::workflow::{Next, Workflow};
 
@@ -75,16 +77,6 @@ pub enum HistoryError {
     },
 }
 
-/// Read and fold a history.
-///
-/// # Errors
-/// [`HistoryError`] when it cannot be read or cannot be trusted.
-pub async fn load<W: Workflow>(nats: &Nats, id: WorkflowId) -> Result<Replayed<W>, HistoryError> {
-    let workflow = WorkflowRef { kind: W::KIND, id };
-    let stored = read::history(nats, workflow).await?;
-    replay(id, &stored).map_err(|source| HistoryError::Broken { workflow, source })
-}
-
 /// Fold stored records, checking that each continues the one before it.
 ///
 /// # Errors
@@ -109,20 +101,33 @@ impl<W: Workflow> Replayed<W> {
     }
 }
 
-/// Where appends go; clones share the journal.
-#[derive(Debug, Clone)]
+/// The histories of all workflows, over one store; clones share it.
+#[derive(Clone)]
 pub struct History {
-    journal: Journal,
+    store: Arc<dyn HistoryStore>,
 }
 
-/// An unclean leader change takes 5 to 6 s; after twice that the command is handed back instead.
-const APPEND_PATIENCE: Duration = Duration::from_secs(15);
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").finish_non_exhaustive()
+    }
+}
 
 impl History {
-    /// Open the journal of the histories.
+    /// Histories that are kept in a store.
     #[must_use]
-    pub fn new(nats: Nats) -> Self {
-        Self { journal: Journal::start(nats, common::streams::StreamName::History, APPEND_PATIENCE) }
+    pub fn new(store: Arc<dyn HistoryStore>) -> Self {
+        Self { store }
+    }
+
+    /// Read and fold a history.
+    ///
+    /// # Errors
+    /// [`HistoryError`] when it cannot be read or cannot be trusted.
+    pub async fn load<W: Workflow>(&self, id: WorkflowId) -> Result<Replayed<W>, HistoryError> {
+        let workflow = WorkflowRef { kind: W::KIND, id };
+        let stored = self.store.read(workflow).await?;
+        replay(id, &stored).map_err(|source| HistoryError::Broken { workflow, source })
     }
 
     /// Append the events of one decision as one record, and fold them when they are stored.
@@ -163,7 +168,7 @@ impl History {
             payload: payload.into(),
             expected: Some(replayed.revision),
         };
-        replayed.revision = self.journal.append(outgoing).await?;
+        replayed.revision = self.store.append(outgoing).await?;
         common::crash_point!("worker.history.after_append");
         replayed.last_at = at;
         Ok(replayed)
