@@ -113,6 +113,14 @@ pub enum BrokenHistory {
         /// The place that the next record claims.
         found: u64,
     },
+    /// Records that were known to be stored are not there any more.
+    #[error("record {known} was stored, but now {found} is the last one: the stream has lost records")]
+    Shrunk {
+        /// The sequence that was known to be the last.
+        known: u64,
+        /// The sequence that is the last now.
+        found: u64,
+    },
     /// A record does not follow the one before it.
     #[error(
         "record {index} does not continue the record before it: it names {named:?}, the record before is {actual:?}"

@@ -39,3 +39,37 @@ pub fn in_words(span: std::time::Duration) -> String {
     let seconds = span.as_secs();
     if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
 }
+
+/// Read a span as people write it: `500ms`, `90s`, `30m`, `1h 30m`.
+///
+/// # Errors
+/// A text that says what was expected.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|span| std::time::Duration::try_from(span).ok())
+        .ok_or_else(|| format!("{text:?} is not a time such as 500ms, 90s, 30m or 2h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("30m"), Ok(Duration::from_secs(1_800)));
+        for wrong in ["", "120", "-3s", "soon"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_instant_beyond_the_calendar_is_the_last_one() {
+        assert_eq!(after(Timestamp::MAX, Duration::from_secs(1)), Timestamp::MAX);
+        assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::from_secs(1)).as_second(), 1);
+    }
+}

@@ -58,7 +58,8 @@ pub fn read_catalogue(file: Option<&Path>) -> anyhow::Result<Vec<CatalogueLine>>
     match file {
         None => parse(BUILT_IN).context("read the built-in catalogue"),
         Some(file) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("read the catalogue {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("read the catalogue {}", file.display()))?;
             parse(&text).with_context(|| format!("read the catalogue {}", file.display()))
         }
     }
@@ -66,7 +67,9 @@ pub fn read_catalogue(file: Option<&Path>) -> anyhow::Result<Vec<CatalogueLine>>
 
 fn parse(text: &str) -> anyhow::Result<Vec<CatalogueLine>> {
     let mut lines = Vec::new();
-    for (number, raw) in csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()).deserialize().enumerate() {
+    for (number, raw) in
+        csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes()).deserialize().enumerate()
+    {
         // The heading is line 1.
         let line = number + 2;
         let raw: RawLine = raw.with_context(|| format!("line {line}"))?;
@@ -97,7 +100,8 @@ fn parse(text: &str) -> anyhow::Result<Vec<CatalogueLine>> {
 fn minor_units(text: &str, currency: Currency) -> Option<i64> {
     let places = currency.decimal_places();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits_only = !whole.is_empty() && [whole, fraction].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    let digits_only =
+        !whole.is_empty() && [whole, fraction].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
     if !digits_only || fraction.len() > places {
         return None;
     }

@@ -98,7 +98,11 @@ pub async fn run_provision(args: &ProvisionArgs) -> anyhow::Result<()> {
 pub async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let nats = connect(&args.nats, "doctor").await?;
     let report = doctor::examine(&nats, doctor::Options::default()).await?;
-    if args.json { report.print_json()? } else { report.print_table() }
+    if args.json {
+        report.print_json()?
+    } else {
+        report.print_table()
+    }
     drain(&nats).await;
     Ok(report.is_healthy())
 }

@@ -110,7 +110,8 @@ async fn provision_snapshots(nats: &Nats, placement: &Placement) -> anyhow::Resu
 pub async fn ask_monitoring(monitoring_url: &str) -> anyhow::Result<(Durability, u64)> {
     let url = format!("{}/jsz?config=1", monitoring_url.trim_end_matches('/'));
     let body = http_get(&url).await.with_context(|| format!("ask the server's monitoring port at {url}"))?;
-    let answer: serde_json::Value = serde_json::from_slice(&body).with_context(|| format!("read the answer of {url}"))?;
+    let answer: serde_json::Value =
+        serde_json::from_slice(&body).with_context(|| format!("read the answer of {url}"))?;
     let Some(config) = answer.get("config").filter(|config| config.is_object()) else {
         bail!("{url} shows no JetStream configuration: is JetStream switched on at this server?");
     };

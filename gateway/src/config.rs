@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use common::{
     ids::{InvalidName, Sku},
     payment::SecretText,
-    service::http::{HttpOptions, parse_duration},
+    service::http::HttpOptions,
+    time::parse_duration,
 };
 
 /// The gateway's settings.

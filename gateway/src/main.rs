@@ -1,11 +1,13 @@
 //! gateway: HTTP in, commands out.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser;
 use common::{
     nats::{NatsOptions, connect},
     payment::PaymentOptions,
-    service::{shutdown, telemetry},
+    service::{exit_code, shutdown, telemetry},
 };
 
 #[global_allocator]
@@ -24,8 +26,11 @@ struct Options {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    exit_code(&run(Options::parse()).await)
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
     telemetry::init_logs();
     telemetry::init_metrics();
     let provider = options.payment.build().context("set up the payment provider")?;

@@ -1,10 +1,16 @@
 //! inventory-service: take what waits, decide it, store it as one ledger entry, answer, ack.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser;
 use common::{
     nats::{NatsOptions, connect::connect},
-    service::{shutdown, telemetry},
+    service::{
+        exit_code,
+        monitor::{MonitorOptions, run_with_monitor},
+        shutdown, telemetry,
+    },
 };
 use inventory_service::{Config, SERVICE};
 
@@ -19,18 +25,24 @@ struct Options {
     nats: NatsOptions,
     #[command(flatten)]
     inventory: Config,
+    #[command(flatten)]
+    monitor: MonitorOptions,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    exit_code(&run(Options::parse()).await)
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
     telemetry::init_logs();
     telemetry::init_metrics();
     tracing::info!(?options, "starting");
 
     let nats = connect(&options.nats, SERVICE).await?;
     let stop = shutdown::on_signal();
-    inventory_service::run(options.inventory, nats.clone(), stop).await.context("run the inventory service")?;
+    let inventory = inventory_service::run(options.inventory, nats.clone(), stop);
+    run_with_monitor(&options.monitor, &nats, inventory).await.context("run the inventory service")?;
 
     nats.client.drain().await.context("drain the NATS connection")?;
     tracing::info!("stopped");

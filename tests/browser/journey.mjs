@@ -9,12 +9,14 @@
 //
 // Exit code 0 when the journey went well, 1 when not; what failed is printed.
 //
-// Two journeys need help from whoever started the shop. They print a line that begins with `@` and wait for the line
+// `restart` needs help from whoever started the shop. It prints a line that begins with `@` and waits for the line
 // `done` on standard input:
 //   @kill    kill everything (shop, workers, sandbox) as if the power went out
 //   @start   start everything again, on the same addresses and the same data
 //
-// `expire` needs a shop whose payment timeout is short (a few seconds).
+// `expire` needs a shop whose payment timeout is short (6 s will do); all others need one of at least a minute. The
+// sandbox must know where the shop is, since the way back from a payment page is part of every journey. Journeys
+// compare the stock, so they run one after the other.
 
 import { readdirSync } from 'node:fs';
 import { Browser } from './browser.mjs';

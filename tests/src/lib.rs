@@ -3,8 +3,10 @@
 
 mod process;
 mod shop;
+mod streams;
 mod wait;
 
 pub use process::Service;
 pub use shop::{OPERATOR_TOKEN, Shop, ShopOptions};
+pub use streams::Parked;
 pub use wait::{eventually, eventually_within};

@@ -55,6 +55,8 @@ pub struct ShopOptions {
     pub inventories: u8,
     /// How many gateways run.
     pub gateways: u8,
+    /// More flags for the workers, such as `--sweep-interval=1s`.
+    pub worker_flags: &'static [&'static str],
 }
 
 impl Default for ShopOptions {
@@ -68,6 +70,7 @@ impl Default for ShopOptions {
             workers: 1,
             inventories: 1,
             gateways: 1,
+            worker_flags: &[],
         }
     }
 }
@@ -114,11 +117,14 @@ impl Shop {
 
         let dir = tempfile::Builder::new().prefix("story-").tempdir().expect("a folder for the story");
         // Kept after a failure when CHECKOUT_KEEP_LOGS names a folder.
-        let log_dir = std::env::var_os("CHECKOUT_KEEP_LOGS").map_or_else(|| dir.path().to_owned(), |keep| {
-            let folder = Path::new(&keep).join(dir.path().file_name().expect("a temporary folder has a name"));
-            std::fs::create_dir_all(&folder).expect("a folder for the logs");
-            folder
-        });
+        let log_dir = std::env::var_os("CHECKOUT_KEEP_LOGS").map_or_else(
+            || dir.path().to_owned(),
+            |keep| {
+                let folder = Path::new(&keep).join(dir.path().file_name().expect("a temporary folder has a name"));
+                std::fs::create_dir_all(&folder).expect("a folder for the logs");
+                folder
+            },
+        );
         let ports = free_ports(usize::from(options.gateways) + 1);
         let (sandbox_port, gateway_ports) = (ports[0], ports[1..].to_vec());
         let mut shop = Self {
@@ -155,7 +161,10 @@ impl Shop {
             binary: binary.into(),
             log_dir: self.log_dir.clone(),
             arguments,
-            environment: BTreeMap::from([("RUST_LOG".into(), std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))]),
+            environment: BTreeMap::from([(
+                "RUST_LOG".into(),
+                std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()),
+            )]),
         };
         let mut recipes = BTreeMap::new();
         for number in 0..options.workers {
@@ -163,7 +172,8 @@ impl Shop {
                 format!("--payment-timeout={}", options.payment_timeout),
                 format!("--retry-wait={}", options.retry_wait),
             ];
-            recipes.insert(Service::Worker(number), recipe([nats.clone(), payment.clone(), own].concat()));
+            let more = options.worker_flags.iter().map(ToString::to_string).collect();
+            recipes.insert(Service::Worker(number), recipe([nats.clone(), payment.clone(), own, more].concat()));
         }
         for number in 0..options.inventories {
             recipes.insert(Service::Inventory(number), recipe(nats.clone()));
@@ -293,7 +303,9 @@ impl Shop {
         let products = self.http.get(format!("{url}/api/products")).send().await;
         let (Ok(_), Ok(ready), Ok(products)) = (sandbox, ready, products) else { return false };
         let products: Value = products.json().await.unwrap_or_default();
-        let stocked = products["data"].as_array().is_some_and(|all| all.iter().filter(|one| one["available"].as_u64() > Some(0)).count() >= 3);
+        let stocked = products["data"]
+            .as_array()
+            .is_some_and(|all| all.iter().filter(|one| one["available"].as_u64() > Some(0)).count() >= 3);
         ready.status() == StatusCode::OK && stocked
     }
 
@@ -302,7 +314,11 @@ impl Shop {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         let Ok(entries) = std::fs::read_dir(&self.log_dir) else { return text };
-        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "log")) {
+        for path in entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "log"))
+        {
             let log = std::fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             text += &format!("--- {}\n{}\n", path.display(), lines[lines.len().saturating_sub(40)..].join("\n"));
@@ -317,7 +333,10 @@ impl Shop {
 
     /// Ask one gateway for a checkout.
     pub fn post_checkout_at(&self, gateway: usize, key: Option<&str>, items: &Value) -> RequestBuilder {
-        let request = self.http.post(format!("{}/api/checkout_session", self.gateway_url(gateway))).json(&json!({ "items": items }));
+        let request = self
+            .http
+            .post(format!("{}/api/checkout_session", self.gateway_url(gateway)))
+            .json(&json!({ "items": items }));
         match key {
             Some(key) => request.header("Idempotency-Key", key),
             None => request,
@@ -326,13 +345,22 @@ impl Shop {
 
     /// A checkout of one article that has got its payment link: the answer's body.
     pub async fn checkout(&self, sku: &str, quantity: u32) -> Value {
-        let answer = self.post_checkout(None, &json!([{ "sku": sku, "quantity": quantity }])).send().await.expect("the gateway answers");
+        let answer = self
+            .post_checkout(None, &json!([{ "sku": sku, "quantity": quantity }]))
+            .send()
+            .await
+            .expect("the gateway answers");
         expect(answer, StatusCode::CREATED).await
     }
 
     /// Call the sandbox's API.
     pub async fn sandbox(&self, path: &str, body: &Value) -> Response {
-        self.http.post(format!("{}/api/{path}", self.payment_url())).json(body).send().await.expect("the sandbox answers")
+        self.http
+            .post(format!("{}/api/{path}", self.payment_url()))
+            .json(body)
+            .send()
+            .await
+            .expect("the sandbox answers")
     }
 
     /// Pay a checkout at the provider.
@@ -354,7 +382,8 @@ impl Shop {
 
     /// Switch all faults off.
     pub async fn no_faults(&self) {
-        let answer = self.http.delete(format!("{}/api/faults", self.payment_url())).send().await.expect("the sandbox answers");
+        let answer =
+            self.http.delete(format!("{}/api/faults", self.payment_url())).send().await.expect("the sandbox answers");
         assert!(answer.status().is_success(), "{}", answer.status());
     }
 
@@ -379,7 +408,12 @@ impl Shop {
 
     /// Where a checkout stands.
     pub async fn view(&self, id: &str) -> Value {
-        let answer = self.http.get(format!("{}/api/checkout_session/{id}", self.shop_url())).send().await.expect("the gateway answers");
+        let answer = self
+            .http
+            .get(format!("{}/api/checkout_session/{id}", self.shop_url()))
+            .send()
+            .await
+            .expect("the gateway answers");
         expect(answer, StatusCode::OK).await
     }
 
@@ -409,7 +443,8 @@ impl Shop {
 
     /// One article as the shop shows it.
     pub async fn product(&self, sku: &str) -> Value {
-        let answer = self.http.get(format!("{}/api/products/{sku}", self.shop_url())).send().await.expect("the gateway answers");
+        let answer =
+            self.http.get(format!("{}/api/products/{sku}", self.shop_url())).send().await.expect("the gateway answers");
         expect(answer, StatusCode::OK).await
     }
 
@@ -426,10 +461,13 @@ impl Shop {
     /// Everything that has happened in a checkout.
     pub async fn history(&self, id: &str) -> Vec<CheckoutEvent> {
         let id: WorkflowId = id.parse().expect("a workflow id");
-        let stored = read::history(&self.nats, WorkflowRef { kind: WorkflowKind::Checkout, id }).await.expect("read a history");
+        let stored =
+            read::history(&self.nats, WorkflowRef { kind: WorkflowKind::Checkout, id }).await.expect("read a history");
         stored
             .iter()
-            .flat_map(|message| serde_json::from_slice::<Record<CheckoutEvent>>(&message.payload).expect("a record").events)
+            .flat_map(|message| {
+                serde_json::from_slice::<Record<CheckoutEvent>>(&message.payload).expect("a record").events
+            })
             .collect()
     }
 
@@ -491,6 +529,7 @@ async fn hurry(nats: &Nats, ack_wait: Duration) {
 
 /// Ports that nobody uses at the moment.
 fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }

@@ -17,7 +17,8 @@ async fn a_customer_cancels_while_the_payment_is_open() {
     assert_eq!(cancel().await, 200);
     shop.until_stock("MUG-01", 100, 0, 0).await;
     assert_eq!(shop.books(id).await[0]["status"], "expired", "nobody can pay any more");
-    let pay = shop.sandbox("submit_payment", &serde_json::json!({ "session_id": checkout["payment"]["session_id"] })).await;
+    let pay =
+        shop.sandbox("submit_payment", &serde_json::json!({ "session_id": checkout["payment"]["session_id"] })).await;
     assert_eq!(pay.status(), 409);
     shop.is_healthy().await;
 }

@@ -227,7 +227,8 @@ async fn dies_while_expired(service: Service, point: &str) {
 #[test]
 fn every_crash_point_of_the_code_is_in_a_story() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let stories: String = files(&root.join("tests/stories")).iter().map(|file| std::fs::read_to_string(file).expect("a story")).collect();
+    let stories: String =
+        files(&root.join("tests/stories")).iter().map(|file| std::fs::read_to_string(file).expect("a story")).collect();
     let mut missing = Vec::new();
     for folder in ["common/src", "gateway/src", "workflow-worker/src", "inventory-service/src"] {
         for file in files(&root.join(folder)) {

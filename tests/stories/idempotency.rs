@@ -8,7 +8,9 @@ use stories::{Shop, ShopOptions};
 async fn the_same_key_many_times_at_once_is_one_checkout() {
     let shop = Shop::open_with(crate::SERVICE, ShopOptions { gateways: 2, workers: 2, ..ShopOptions::default() }).await;
     let items = json!([{ "sku": "MUG-01", "quantity": 1 }]);
-    let answers = futures_util::future::join_all((0..50).map(|n| shop.post_checkout_at(n % 2, Some("\"once\""), &items).send())).await;
+    let answers =
+        futures_util::future::join_all((0..50).map(|n| shop.post_checkout_at(n % 2, Some("\"once\""), &items).send()))
+            .await;
     let mut bodies = Vec::new();
     for answer in answers {
         let answer = answer.expect("an answer");
@@ -36,7 +38,11 @@ async fn a_key_keeps_its_checkout_through_payment_and_restart() {
     assert_eq!(again.headers()["idempotent-replayed"], "true");
     assert_eq!(again.json::<Value>().await.expect("JSON"), first);
 
-    let other = shop.post_checkout(Some("order-7"), &json!([{ "sku": "CAP-01", "quantity": 1 }])).send().await.expect("an answer");
+    let other = shop
+        .post_checkout(Some("order-7"), &json!([{ "sku": "CAP-01", "quantity": 1 }]))
+        .send()
+        .await
+        .expect("an answer");
     assert_eq!(other.status(), 422);
     assert_eq!(other.json::<Value>().await.expect("JSON")["code"], "idempotency_conflict");
 

@@ -25,7 +25,8 @@ async fn a_purchase_goes_on_after_everything_was_killed() {
 /// FT3: a deadline that passes while nothing runs is kept when something runs again.
 #[tokio::test]
 async fn a_deadline_that_passed_while_nothing_ran_is_kept() {
-    let mut shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "2s", ..ShopOptions::default() }).await;
+    let mut shop =
+        Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "2s", ..ShopOptions::default() }).await;
     let checkout = shop.checkout("MUG-01", 1).await;
     let id = checkout["workflow_id"].as_str().expect("an id").to_owned();
     shop.kill_all();

@@ -7,7 +7,8 @@ use stories::{Shop, eventually};
 #[tokio::test]
 async fn too_little_stock_is_told_at_once() {
     let shop = Shop::open(crate::SERVICE).await;
-    let answer = shop.post_checkout(None, &json!([{ "sku": "STIC-01", "quantity": 4 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "STIC-01", "quantity": 4 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 409);
     let problem: Value = answer.json().await.expect("JSON");
     assert_eq!(problem["code"], "out_of_stock");
@@ -38,7 +39,8 @@ async fn many_buyers_of_the_last_articles_get_exactly_what_there_is() {
     let shop = Shop::open(crate::SERVICE).await;
     let items = json!([{ "sku": "STIC-01", "quantity": 1 }]);
     let answers = futures_util::future::join_all((0..40).map(|_| shop.post_checkout(None, &items).send())).await;
-    let mut statuses: Vec<u16> = answers.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();
+    let mut statuses: Vec<u16> =
+        answers.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 3, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 37, "{statuses:?}");

@@ -8,7 +8,8 @@ use stories::{Shop, ShopOptions, eventually};
 async fn a_provider_that_refuses_ends_the_checkout() {
     let shop = Shop::open(crate::SERVICE).await;
     shop.fault(json!({ "call": "create_session", "fault": "refuse_400" })).await;
-    let answer = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 502);
     let problem: Value = answer.json().await.expect("JSON");
     assert_eq!(problem["code"], "payment_unavailable");
@@ -73,7 +74,8 @@ async fn a_session_whose_answer_was_lost_is_found_again() {
 async fn an_answer_that_nobody_can_use_ends_in_payment_unavailable() {
     let shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "2s", ..ShopOptions::default() }).await;
     shop.fault(json!({ "call": "create_session", "fault": "no_url" })).await;
-    let answer = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 502);
     let problem: Value = answer.json().await.expect("JSON");
     let id = problem["workflow_id"].as_str().expect("an id").to_owned();

@@ -19,7 +19,11 @@ async fn the_stand_by_inventory_takes_over_and_nothing_is_counted_twice() {
             shop.kill(Service::Worker(round % 2));
         }
         let checkout = eventually("a gateway has the session", async || {
-            let answer = shop.post_checkout_at(usize::from(round % 2), Some(&format!("round-{round}")), &items).send().await.expect("an answer");
+            let answer = shop
+                .post_checkout_at(usize::from(round % 2), Some(&format!("round-{round}")), &items)
+                .send()
+                .await
+                .expect("an answer");
             (answer.status() == 201).then_some(answer)
         })
         .await;

@@ -23,7 +23,8 @@ async fn a_webhook_that_comes_before_its_session_is_recorded_is_kept() {
     let shop = Shop::open_with(crate::SERVICE, options).await;
     // The first round is three calls; each makes the session, and none of the answers arrives.
     shop.fault(json!({ "call": "create_session", "fault": "lost_answer", "times": 3 })).await;
-    let answer = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let started: Value = answer.json().await.expect("JSON");
     let id = started["workflow_id"].as_str().expect("an id");
@@ -81,7 +82,9 @@ async fn a_webhook_that_is_not_authentic_is_refused() {
         }
     };
     let now = jiff::Timestamp::now().as_second();
-    for signature in [None, Some("t=1,v1=00".to_owned()), Some(format!("t={now},v1={}", "0".repeat(64))), Some("nonsense".into())] {
+    for signature in
+        [None, Some("t=1,v1=00".to_owned()), Some(format!("t={now},v1={}", "0".repeat(64))), Some("nonsense".into())]
+    {
         let status = post(signature.as_deref()).send().await.expect("an answer").status().as_u16();
         assert!([400, 401].contains(&status), "{signature:?}: {status}");
     }
@@ -99,9 +102,14 @@ async fn a_webhook_about_an_unknown_checkout_is_kept_for_the_operator() {
         "lines": [{ "name": "Nothing of ours", "quantity": 1, "unit_amount": 100 }],
         "expires_at": "2099-01-01T00:00:00Z",
     });
-    let request = shop.http.post(format!("{}/api/create_payment_session", shop.payment_url())).header("Idempotency-Key", "foreign");
+    let request = shop
+        .http
+        .post(format!("{}/api/create_payment_session", shop.payment_url()))
+        .header("Idempotency-Key", "foreign");
     let session: Value = request.json(&order).send().await.expect("an answer").json().await.expect("JSON");
-    assert!(shop.sandbox("submit_payment", &json!({ "session_id": session["session_id"] })).await.status().is_success());
+    assert!(
+        shop.sandbox("submit_payment", &json!({ "session_id": session["session_id"] })).await.status().is_success()
+    );
     stories::eventually_within(std::time::Duration::from_secs(120), "it is parked", async || {
         (shop.dead_letters().await == 1).then_some(())
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::{
     ids::{WorkflowId, WorkflowRef},
     nats::AppendError,
+    record::BrokenHistory,
     time,
 };
 
@@ -87,13 +88,17 @@ impl<W: Workflow> Lane<W> {
             replayed.timer = history::Timer::Unknown;
         }
         loop {
-            replayed = self.decide_and_append(id, replayed, &input, trace_parent.as_deref()).await?;
+            replayed = decide_and_append(&self.history, id, replayed, &input, trace_parent.as_deref()).await?;
             match replayed.state.next(id) {
-                Next::Run(step) => match self.steps.run(WorkflowRef { kind: W::KIND, id }, step, trace_parent.as_deref()).await? {
-                    StepOutcome::Ended(end) => input = Input { at: time::now(), told: Told::StepEnded(end), ..input },
-                    // The answer comes back as a command.
-                    StepOutcome::Sent => break,
-                },
+                Next::Run(step) => {
+                    match self.steps.run(WorkflowRef { kind: W::KIND, id }, step, trace_parent.as_deref()).await? {
+                        StepOutcome::Ended(end) => {
+                            input = Input { at: time::now(), told: Told::StepEnded(end), ..input }
+                        }
+                        // The answer comes back as a command.
+                        StepOutcome::Sent => break,
+                    }
+                }
                 Next::Wait { until: Some(until) } => {
                     replayed.timer = self.timers.set(WorkflowRef { kind: W::KIND, id }, until, replayed.timer).await?;
                     break;
@@ -110,51 +115,68 @@ impl<W: Workflow> Lane<W> {
         }
         Ok(())
     }
+}
 
-    /// Decide on the state in hand; when it turns out to be old, on the newer one.
-    async fn decide_and_append(
-        &self,
-        id: WorkflowId,
-        mut replayed: Replayed<W>,
-        input: &Input<W::Command>,
-        trace_parent: Option<&str>,
-    ) -> Result<Replayed<W>, AdvanceError> {
-        let workflow = WorkflowRef { kind: W::KIND, id };
-        for _ in 0..MOST_CONFLICTS {
-            let events = match replayed.state.decide(input) {
-                Ok(events) => events,
-                Err(rejection) => {
-                    // The state in hand may be old, and a rejection is an answer: give it on the newest state only.
-                    let newest: Replayed<W> = self.history.load(id).await?;
-                    if newest.revision > replayed.revision {
-                        replayed = newest;
-                        continue;
-                    }
-                    return Err(rejection.into());
+/// Decide on the state in hand; when it turns out to be old, on the newer one.
+async fn decide_and_append<W: Workflow>(
+    history: &History,
+    id: WorkflowId,
+    mut replayed: Replayed<W>,
+    input: &Input<W::Command>,
+    trace_parent: Option<&str>,
+) -> Result<Replayed<W>, AdvanceError> {
+    let workflow = WorkflowRef { kind: W::KIND, id };
+    for _ in 0..MOST_CONFLICTS {
+        let events = match replayed.state.decide(input) {
+            Ok(events) if !events.is_empty() => events,
+            // "Nothing happens" and "no" use the message up without an append that would prove the state in hand to be
+            // the newest: another worker may have moved the workflow since. So they count on the newest state only.
+            answer => {
+                let newest = history.newest_revision::<W>(id).await?;
+                if newest == replayed.revision {
+                    return Ok(answer.map(|_| replayed)?);
                 }
-            };
-            if events.is_empty() {
-                return Ok(replayed);
+                replayed = newer(history, id, replayed.revision, newest).await?;
+                continue;
             }
-            let was = replayed.state.status();
-            match self.history.append(id, replayed, events, input.at, trace_parent).await {
-                Ok(appended) => {
-                    tell(workflow, &input.told, was, &appended);
-                    return Ok(appended);
-                }
-                Err(AppendError::Conflict { .. }) => {
-                    metrics::counter!("worker_conflicts_total", "kind" => W::KIND.as_str()).increment(1);
-                    replayed = self.history.load(id).await?;
-                }
-                Err(error) => return Err(error.into()),
+        };
+        let (was, known) = (replayed.state.status(), replayed.revision);
+        match history.append(id, replayed, events, input.at, trace_parent).await {
+            Ok(appended) => {
+                tell(workflow, &input.told, was, &appended);
+                return Ok(appended);
             }
+            Err(AppendError::Conflict { found, .. }) => {
+                metrics::counter!("worker_conflicts_total", "kind" => W::KIND.as_str()).increment(1);
+                replayed = newer(history, id, known, found).await?;
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(AdvanceError::TooManyConflicts(workflow))
     }
+    Err(AdvanceError::TooManyConflicts(workflow))
+}
+
+/// The newer history, after somebody else has moved the workflow from `known` to `found`.
+async fn newer<W: Workflow>(
+    history: &History,
+    id: WorkflowId,
+    known: u64,
+    found: u64,
+) -> Result<Replayed<W>, HistoryError> {
+    if found < known {
+        let workflow = WorkflowRef { kind: W::KIND, id };
+        return Err(HistoryError::Broken { workflow, source: BrokenHistory::Shrunk { known, found } });
+    }
+    history.load_at_least(id, found).await
 }
 
 /// One line per decision, and the counters that a shop needs first.
-fn tell<W: Workflow, C: common::contracts::TypeName>(workflow: WorkflowRef, told: &Told<C>, was: &'static str, now: &Replayed<W>) {
+fn tell<W: Workflow, C: common::contracts::TypeName>(
+    workflow: WorkflowRef,
+    told: &Told<C>,
+    was: &'static str,
+    now: &Replayed<W>,
+) {
     let status = now.state.status();
     tracing::info!(
         kind = workflow.kind.as_str(),
@@ -168,5 +190,65 @@ fn tell<W: Workflow, C: common::contracts::TypeName>(workflow: WorkflowRef, told
     );
     if was != status {
         metrics::counter!("workflow_status_total", "kind" => workflow.kind.as_str(), "status" => status).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::contracts::{
+        checkout::CheckoutCommand,
+        inventory::{Lacking, StockAnswer},
+    };
+
+    use super::*;
+    use crate::{
+        history::MemoryHistory,
+        workflows::{
+            checkout::Checkout,
+            stories::{at, id, input},
+        },
+    };
+
+    fn start() -> Told<CheckoutCommand> {
+        let line = r#"{"sku":"A","name":"a","quantity":1,"unit_price":{"amount":5,"currency":"eur"}}"#;
+        let body =
+            format!(r#"{{"type":"start","lines":[{line}],"total":{{"amount":5,"currency":"eur"}},"fingerprint":"f"}}"#);
+        Told::Asked(serde_json::from_str(&body).expect("a start"))
+    }
+
+    fn answered(answer: StockAnswer) -> Told<CheckoutCommand> {
+        Told::Asked(CheckoutCommand::StockAnswer { answer })
+    }
+
+    async fn step(
+        history: &History,
+        on: Replayed<Checkout>,
+        told: Told<CheckoutCommand>,
+    ) -> Result<Replayed<Checkout>, AdvanceError> {
+        decide_and_append(history, id(), on, &input(at(1), told), None).await
+    }
+
+    /// A worker that has cached an old state must not use a message up that only means something to the newest one.
+    #[tokio::test]
+    async fn a_message_is_not_lost_on_an_old_state() {
+        let history = History::new(Arc::new(MemoryHistory::default()));
+        // This worker has seen nothing of the checkout yet; another has started it meanwhile.
+        let old = history.load(id()).await.expect("an empty history");
+        step(&history, history.load(id()).await.expect("a history"), start()).await.expect("a start");
+        let now = step(&history, old, answered(StockAnswer::Reserved {})).await.expect("an answer");
+        assert_eq!(now.state.status(), "opening_payment");
+    }
+
+    /// Two that decide on the same state: one wins, the other decides again on what the winner has left.
+    #[tokio::test]
+    async fn the_loser_of_a_race_decides_again() {
+        let history = History::new(Arc::new(MemoryHistory::default()));
+        step(&history, history.load(id()).await.expect("a history"), start()).await.expect("a start");
+        let (one, two) = (history.load(id()).await.expect("a read"), history.load(id()).await.expect("a read"));
+        step(&history, one, answered(StockAnswer::Reserved {})).await.expect("the winner");
+        let lacking = vec![Lacking { sku: "A".parse().expect("a sku"), requested: 1, available: 0 }];
+        let lost = step(&history, two, answered(StockAnswer::OutOfStock { lacking })).await.expect("the loser");
+        assert_eq!(lost.state.status(), "opening_payment", "the second answer came too late and changes nothing");
+        assert_eq!(lost.chain.next_index, 2);
     }
 }

@@ -62,16 +62,13 @@ pub async fn run(
     check(&nats, &streams, config.allow_unsynced).await.context("check the streams before taking commands")?;
 
     let timers = Timers::new(nats.clone());
-    let sweep = Sweep::new(&nats, timers.clone(), config.sweep_interval);
+    let sweep = Sweep::new(&nats, timers.clone(), config.sweep_interval, config.forgotten_after);
     sweep.arm(&nats).await.context("arm the sweep")?;
 
     let steps = Arc::new(Steps::new(nats.clone(), Arc::clone(&provider)));
     let history = History::new(Arc::new(NatsHistory::new(nats.clone())));
-    let settings = Settings {
-        payment_timeout: config.payment_timeout,
-        provider: provider.name(),
-        retry_wait: config.retry_wait,
-    };
+    let settings =
+        Settings { payment_timeout: config.payment_timeout, provider: provider.name(), retry_wait: config.retry_wait };
     let lanes = Lanes {
         checkout: lane(&history, &steps, &timers, &settings, &config),
         refund: lane(&history, &steps, &timers, &settings, &config),

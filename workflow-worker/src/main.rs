@@ -1,11 +1,17 @@
 //! workflow-worker: take a command, replay its workflow, append what it causes, do the step it owes.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser;
 use common::{
     nats::{NatsOptions, connect::connect},
     payment::PaymentOptions,
-    service::{shutdown, telemetry},
+    service::{
+        exit_code,
+        monitor::{MonitorOptions, run_with_monitor},
+        shutdown, telemetry,
+    },
 };
 
 #[global_allocator]
@@ -22,18 +28,24 @@ struct Cli {
     payment: PaymentOptions,
     #[command(flatten)]
     worker: workflow_worker::Config,
+    #[command(flatten)]
+    monitor: MonitorOptions,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    exit_code(&run(Cli::parse()).await)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     telemetry::init_logs();
     telemetry::init_metrics();
     let stop = shutdown::on_signal();
 
     let provider = cli.payment.build().context("set up the payment provider")?;
     let nats = connect(&cli.nats, workflow_worker::SERVICE).await?;
-    workflow_worker::run(cli.worker, nats.clone(), provider, stop).await.context("run the workflow-worker")?;
+    let worker = workflow_worker::run(cli.worker, nats.clone(), provider, stop);
+    run_with_monitor(&cli.monitor, &nats, worker).await.context("run the workflow-worker")?;
 
     nats.client.drain().await.context("drain the NATS connection")?;
     tracing::info!("stopped");

@@ -4,11 +4,7 @@
 //! The sweep is itself a wake-up call: whoever takes `due.sweep` is the one, sets the next call and acks. What is known
 //! from the last pass of this worker is kept, so that a pass reads only what is new.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::HeaderMap;
@@ -26,9 +22,9 @@ use tokio::sync::Mutex;
 
 use crate::timers::Timers;
 
-/// A deadline or an owed step may be this late before it counts as forgotten: longer than the ack wait with a few
-/// redeliveries, so that a living worker is never overtaken.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+/// A nudge that did not help is repeated after twice as long, so many times: a workflow that no nudge can help, such as
+/// one in quarantine, is then nudged every day and a half, and does not fill the dead letters.
+const MOST_DOUBLINGS: u32 = 10;
 
 /// Records that one request of a pass reads.
 const STRETCH: usize = 1_000;
@@ -41,6 +37,7 @@ pub struct Sweep {
     timers: Timers,
     commands: Journal,
     interval: Duration,
+    forgotten_after: Duration,
     known: Arc<Mutex<Known>>,
 }
 
@@ -58,6 +55,8 @@ struct Open {
     last_record_at: Timestamp,
     wait_until: Option<Timestamp>,
     waits_for_a_message: bool,
+    /// How often it was nudged since its last record.
+    nudges: u32,
 }
 
 /// The body of the next call: where a worker without knowledge may begin to read.
@@ -68,11 +67,11 @@ struct Mark {
 }
 
 impl Sweep {
-    /// A sweep that begins anew every `interval`.
+    /// A sweep that begins anew every `interval`, and nudges what is late by more than `forgotten_after`.
     #[must_use]
-    pub fn new(nats: &Nats, timers: Timers, interval: Duration) -> Self {
+    pub fn new(nats: &Nats, timers: Timers, interval: Duration, forgotten_after: Duration) -> Self {
         let commands = Journal::start(nats.clone(), StreamName::Commands, PATIENCE);
-        Self { timers, commands, interval, known: Arc::default() }
+        Self { timers, commands, interval, forgotten_after, known: Arc::default() }
     }
 
     /// See to it that there is a next sweep, when a worker starts. An earlier call is only moved.
@@ -94,16 +93,20 @@ impl Sweep {
             known.read_up_to = last_mark(nats).await?.saturating_sub(1);
         }
         let read = read_on(nats, &mut known).await?;
-        let forgotten = forgotten(&known.open, time::now());
+        let forgotten = forgotten(&known.open, time::now(), self.forgotten_after);
         for (workflow, open) in &forgotten {
             tracing::error!(
                 kind = workflow.kind.as_str(),
                 id = %workflow.id,
                 last_record = %open.last_record_at,
+                nudges_before = open.nudges,
                 "a workflow was forgotten: nudged it; please report this with its history"
             );
             metrics::counter!("sweep_nudges_total", "kind" => workflow.kind.as_str()).increment(1);
             self.nudge(*workflow).await?;
+            if let Some(open) = known.open.get_mut(workflow) {
+                open.nudges = open.nudges.saturating_add(1);
+            }
         }
         gauge_open(&known.open);
         tracing::debug!(read, open = known.open.len(), nudged = forgotten.len(), "swept");
@@ -128,10 +131,7 @@ impl Sweep {
     async fn set_next(&self, open_from: u64) -> anyhow::Result<()> {
         let payload = serde_json::to_vec(&Mark { open_from })?.into();
         let at = after(time::now(), self.interval);
-        self.timers
-            .schedule(Subject::SweepTimer, Subject::SweepDue, at, payload)
-            .await
-            .context("set the next sweep")
+        self.timers.schedule(Subject::SweepTimer, Subject::SweepDue, at, payload).await.context("set the next sweep")
     }
 }
 
@@ -177,14 +177,18 @@ fn open(record: &read::Stored) -> Option<Open> {
         last_record_at: record.time,
         wait_until: header(headers::WAIT_UNTIL).and_then(|until| until.parse().ok()),
         waits_for_a_message: next == "wait",
+        nudges: 0,
     })
 }
 
-/// What should have moved long ago.
-fn forgotten(open: &HashMap<WorkflowRef, Open>, now: Timestamp) -> Vec<(WorkflowRef, Open)> {
-    let is_forgotten = |open: &Open| match open.wait_until {
-        Some(until) => after(until.max(open.last_record_at), FORGOTTEN_AFTER) < now,
-        None => !open.waits_for_a_message && after(open.last_record_at, FORGOTTEN_AFTER) < now,
+/// What should have moved long ago, and was not nudged lately.
+fn forgotten(open: &HashMap<WorkflowRef, Open>, now: Timestamp, forgotten_after: Duration) -> Vec<(WorkflowRef, Open)> {
+    let is_forgotten = |open: &Open| {
+        let patience = forgotten_after.saturating_mul(1 << open.nudges.min(MOST_DOUBLINGS));
+        match open.wait_until {
+            Some(until) => after(until.max(open.last_record_at), patience) < now,
+            None => !open.waits_for_a_message && after(open.last_record_at, patience) < now,
+        }
     };
     open.iter().filter(|(_, open)| is_forgotten(open)).map(|(workflow, open)| (*workflow, *open)).collect()
 }
@@ -206,22 +210,35 @@ mod tests {
         Timestamp::from_second(second).expect("a small number")
     }
 
-    fn one(wait_until: Option<i64>, waits_for_a_message: bool) -> HashMap<WorkflowRef, Open> {
+    fn one(wait_until: Option<i64>, waits_for_a_message: bool, nudges: u32) -> HashMap<WorkflowRef, Open> {
         let workflow = WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::random() };
-        let open = Open { last_sequence: 1, last_record_at: at(1_000), wait_until: wait_until.map(at), waits_for_a_message };
-        HashMap::from([(workflow, open)])
+        let (last_sequence, last_record_at, wait_until) = (1, at(1_000), wait_until.map(at));
+        HashMap::from([(workflow, Open { last_sequence, last_record_at, wait_until, waits_for_a_message, nudges })])
+    }
+
+    fn is_forgotten(open: &HashMap<WorkflowRef, Open>, second: i64) -> bool {
+        !forgotten(open, at(second), Duration::from_secs(120)).is_empty()
     }
 
     #[test]
-    fn only_what_is_late_by_two_minutes_is_forgotten() {
-        assert_eq!(forgotten(&one(Some(2_000), true), at(2_120)).len(), 0);
-        assert_eq!(forgotten(&one(Some(2_000), true), at(2_121)).len(), 1);
-        assert_eq!(forgotten(&one(None, false), at(1_120)).len(), 0);
-        assert_eq!(forgotten(&one(None, false), at(1_121)).len(), 1);
+    fn only_what_is_late_by_more_than_the_patience_is_forgotten() {
+        assert!(!is_forgotten(&one(Some(2_000), true, 0), 2_120));
+        assert!(is_forgotten(&one(Some(2_000), true, 0), 2_121));
+        assert!(!is_forgotten(&one(None, false, 0), 1_120));
+        assert!(is_forgotten(&one(None, false, 0), 1_121));
     }
 
     #[test]
     fn what_waits_for_a_message_without_a_deadline_is_not_forgotten() {
-        assert_eq!(forgotten(&one(None, true), at(1_000_000)).len(), 0);
+        assert!(!is_forgotten(&one(None, true, 0), 1_000_000));
+    }
+
+    #[test]
+    fn a_nudge_that_did_not_help_is_repeated_ever_more_rarely() {
+        assert!(!is_forgotten(&one(None, false, 1), 1_240));
+        assert!(is_forgotten(&one(None, false, 1), 1_241));
+        assert!(!is_forgotten(&one(None, false, 3), 1_960));
+        assert!(is_forgotten(&one(None, false, 3), 1_961));
+        assert!(is_forgotten(&one(None, false, u32::MAX), 1_001 + 120 * 1_024));
     }
 }

@@ -52,7 +52,13 @@ impl Timers {
     ///
     /// # Errors
     /// [`AppendError`] when it could not be stored.
-    pub async fn schedule(&self, timer: Subject, due: Subject, at: Timestamp, payload: Bytes) -> Result<(), AppendError> {
+    pub async fn schedule(
+        &self,
+        timer: Subject,
+        due: Subject,
+        at: Timestamp,
+        payload: Bytes,
+    ) -> Result<(), AppendError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_SCHEDULE, format!("@at {at}"));
         headers.insert(header::NATS_SCHEDULE_TARGET, due.to_string());

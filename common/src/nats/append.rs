@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, RequestErrorKind, jetstream::stream::LastRawMessageErrorKind};
+use async_nats::{HeaderMap, RequestErrorKind};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::connect::Nats;
+use super::{connect::Nats, read::last_at_leader};
 use crate::{headers, streams::StreamName, subject::Subject};
 
 /// A message to be stored.
@@ -243,34 +243,17 @@ async fn read_back(nats: &Nats, stream: StreamName, message: &Prepared) -> ReadB
         // Storing this one twice is harmless, so it is simply sent again.
         return ReadBack::NotStored;
     };
-    let last = match last_from_leader(nats, stream, message.subject.as_str()).await {
+    let last = match last_at_leader(nats, stream, message.subject.as_str()).await {
         Ok(last) => last,
-        Err(reason) => return ReadBack::Unreadable(reason),
+        Err(error) => return ReadBack::Unreadable(error.reason),
     };
-    let (found, record_id) = last.unwrap_or_default();
+    let (found, record_id) = last.map_or((0, None), |last| (last.sequence, last.record_id));
     if record_id.as_deref() == Some(&message.record_id) {
         ReadBack::Decided(Ok(found))
     } else if found == expected {
         ReadBack::NotStored
     } else {
         ReadBack::Decided(Err(AppendError::Conflict { subject: message.subject.to_string(), expected, found }))
-    }
-}
-
-/// The sequence and record id of a subject's last message; `None` when there is no message.
-async fn last_from_leader(
-    nats: &Nats,
-    stream: StreamName,
-    subject: &str,
-) -> Result<Option<(u64, Option<String>)>, String> {
-    let stream = nats.jetstream.get_stream_no_info(stream.as_str()).await.map_err(|error| error.to_string())?;
-    match stream.get_last_raw_message_by_subject(subject).await {
-        Ok(message) => {
-            let record_id = message.headers.get(headers::RECORD_ID).map(|id| id.as_str().to_owned());
-            Ok(Some((message.sequence, record_id)))
-        }
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode, Subscriber};
+use async_nats::{HeaderMap, StatusCode, Subscriber, jetstream::stream::LastRawMessageErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::connect::{Nats, REQUEST_TIMEOUT};
 use crate::{
+    headers,
     ids::WorkflowRef,
     streams::StreamName,
     subject::Subject,
@@ -86,6 +87,33 @@ pub async fn last(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<
         None => parse(stream, answer).map(Some),
         Some(StatusCode::NOT_FOUND) => Ok(None),
         Some(status) => Err(ReadError { stream: stream.as_str(), reason: status.to_string() }),
+    }
+}
+
+/// The last message of a subject, as the stream's leader knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastAtLeader {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// The id of the append that stored it.
+    pub record_id: Option<String>,
+}
+
+/// Ask the stream's leader for the last message of a subject: nothing newer is stored. Unlike a direct get this is
+/// never answered by a replica that is behind, and it costs an API request.
+///
+/// # Errors
+/// [`ReadError`] when the leader cannot be asked.
+pub async fn last_at_leader(nats: &Nats, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError> {
+    let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
+    let stream = nats.jetstream.get_stream_no_info(stream.as_str()).await.map_err(|error| failed(error.to_string()))?;
+    match stream.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => {
+            let record_id = message.headers.get(headers::RECORD_ID).map(|id| id.as_str().to_owned());
+            Ok(Some(LastAtLeader { sequence: message.sequence, record_id }))
+        }
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
     }
 }
 

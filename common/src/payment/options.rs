@@ -9,7 +9,7 @@ use super::{
     sandbox::{DEVELOPMENT_SECRET, SandboxProvider},
     stripe::StripeProvider,
 };
-use crate::service::http::parse_duration;
+use crate::time::parse_duration;
 
 /// The payment providers that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

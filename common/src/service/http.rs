@@ -52,13 +52,13 @@ pub struct HttpOptions {
     pub max_connections: usize,
     /// How long a client may take to send a request's head, which is also how long an unused connection stays open:
     /// behind a load balancer it must be longer than the balancer's own idle timeout.
-    #[arg(long = "http-idle-timeout", env = "CHECKOUT_HTTP_IDLE_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long = "http-idle-timeout", env = "CHECKOUT_HTTP_IDLE_TIMEOUT", default_value = "10s", value_parser = crate::time::parse_duration)]
     pub idle_timeout: Duration,
     /// How long an answer's head may take; longer than the longest long-poll. A stream that has begun is not cut.
-    #[arg(long = "http-request-timeout", env = "CHECKOUT_HTTP_REQUEST_TIMEOUT", default_value = "75s", value_parser = parse_duration)]
+    #[arg(long = "http-request-timeout", env = "CHECKOUT_HTTP_REQUEST_TIMEOUT", default_value = "75s", value_parser = crate::time::parse_duration)]
     pub request_timeout: Duration,
     /// How long requests that are under way may take to end after the service was asked to stop.
-    #[arg(long = "http-drain-timeout", env = "CHECKOUT_HTTP_DRAIN_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long = "http-drain-timeout", env = "CHECKOUT_HTTP_DRAIN_TIMEOUT", default_value = "10s", value_parser = crate::time::parse_duration)]
     pub drain_timeout: Duration,
     /// Networks of load balancers whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be given several times.
     #[arg(long = "trusted-proxy", env = "CHECKOUT_TRUSTED_PROXIES", value_delimiter = ',')]
@@ -76,17 +76,6 @@ impl Default for HttpOptions {
             trusted_proxies: Vec::new(),
         }
     }
-}
-
-/// Read a span as people write it: `90s`, `2m`, `1h 30m`, `250ms`.
-///
-/// # Errors
-/// A text that says what was expected.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok())
-        .ok_or_else(|| "expected a time such as 90s, 2m or 250ms".to_owned())
 }
 
 /// A port that is taken and not served yet.

@@ -74,7 +74,8 @@ fn promise_of(subject: &str) -> Promise {
 
 /// The reason without its names and numbers, so that a thousand letters with one cause are one finding.
 fn shape(reason: &str) -> String {
-    let word = |word: &str| if word.bytes().any(|byte| byte.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+    let word =
+        |word: &str| if word.bytes().any(|byte| byte.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
     reason.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 

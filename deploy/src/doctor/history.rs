@@ -79,7 +79,13 @@ impl<W: Workflow> Replay<W> {
             findings.broken(
                 Promise::End,
                 workflow,
-                format!("record {} (sequence {}) {}; {}", record.index, stored.sequence, mistakes.join("; "), look_at(workflow)),
+                format!(
+                    "record {} (sequence {}) {}; {}",
+                    record.index,
+                    stored.sequence,
+                    mistakes.join("; "),
+                    look_at(workflow)
+                ),
             );
         }
         let says_done = header(stored, headers::NEXT) == Some("done");
@@ -290,14 +296,12 @@ impl RefundHistory {
         for event in &self.replay.read_on(id, stored, findings) {
             match event {
                 RefundEvent::RefundRequested { checkout, session_id, amount, .. } => {
-                    let request =
-                        RefundByHand { checkout: *checkout, session_id: session_id.clone(), amount: *amount };
+                    let request = RefundByHand { checkout: *checkout, session_id: session_id.clone(), amount: *amount };
                     self.request.get_or_insert(request);
                 }
                 RefundEvent::RefundNeedsAttention { reason } => self.for_people = Some(reason.clone()),
-                RefundEvent::RefundFailed { .. }
-                | RefundEvent::RefundRetried { .. }
-                | RefundEvent::Refunded { .. } => {}
+                RefundEvent::RefundFailed { .. } | RefundEvent::RefundRetried { .. } | RefundEvent::Refunded { .. } => {
+                }
             }
             if self.is_astray {
                 continue;
@@ -386,7 +390,10 @@ impl Histories {
                 findings.broken(
                     Promise::Charge,
                     workflow,
-                    format!("its payment session {session} of {} is another checkout's too: ask the provider who paid", order.provider),
+                    format!(
+                        "its payment session {session} of {} is another checkout's too: ask the provider who paid",
+                        order.provider
+                    ),
                 );
             }
         }

@@ -115,11 +115,14 @@ impl CheckoutMoney<'_> {
         let kept = &to_go_back[self.settled()..];
         if self.has_nothing_left_to_do() && !kept.is_empty() {
             let (word, kept) = (self.checkout.stage.word(), sum(kept));
-            let text = format!("it has ended ({word}), but {kept} is kept and no refund is owed: give it back at the provider");
+            let text = format!(
+                "it has ended ({word}), but {kept} is kept and no refund is owed: give it back at the provider"
+            );
             self.broken(findings, &text);
         }
         for reason in &self.checkout.refunds_for_people {
-            let text = format!("its late money could not be given back: {reason}. Give it back at the provider by hand");
+            let text =
+                format!("its late money could not be given back: {reason}. Give it back at the provider by hand");
             findings.attention(Promise::Charge, self.workflow(), text);
         }
     }

@@ -17,7 +17,7 @@ use super::{
     history::{Histories, Replay},
 };
 
-/// A wake-up call is set within the turn that needs it; a turn that lasts longer than this has failed.
+/// A turn sets the wake-up call that it needs and sends on what it owes; one that lasts longer than this has failed.
 const TURN: Duration = Duration::from_secs(60);
 
 /// What is under way to workflows.
@@ -111,11 +111,15 @@ impl Judge<'_> {
             );
             self.findings.attention(Promise::End, workflow, text);
         } else if messages == 0
-            && expected_at > self.patience.now
             && self.is_over(last.stored_at, TURN)
+            && (self.is_over(expected_at, TURN) || expected_at > self.patience.now)
             && !self.under_way.timers.contains(&workflow)
         {
-            let text = format!("it is {word} and waits {owed}, but no call is set in TIMERS: only the sweep will find it");
+            let text = format!(
+                "it is {word} and owes {owed}, but no call is set in TIMERS and nothing is under way to it: only the sweep \
+                 will find it. Report this with its history; {}",
+                look_at(workflow)
+            );
             self.findings.attention(Promise::End, workflow, text);
         }
     }

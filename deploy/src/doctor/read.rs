@@ -107,7 +107,10 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
 async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::Result<()> {
     for stream in StreamName::ALL {
         let info = nats.jetstream.get_stream(stream.as_str()).await.with_context(|| {
-            format!("stream {} is not there or cannot be asked: run `deploy provision` against this server", stream.as_str())
+            format!(
+                "stream {} is not there or cannot be asked: run `deploy provision` against this server",
+                stream.as_str()
+            )
         })?;
         let found = &info.cached_info().config;
         let mut wrong = differences(&stream.config(), found);
@@ -115,7 +118,8 @@ async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::R
             wrong.push("it was not provisioned on a server that syncs every write".into());
         }
         if !wrong.is_empty() {
-            let text = format!("it is not as it must be ({}): run `deploy provision` against this server", wrong.join("; "));
+            let text =
+                format!("it is not as it must be ({}): run `deploy provision` against this server", wrong.join("; "));
             findings.attention(Promise::End, format_args!("stream {}", stream.as_str()), text);
         }
     }
@@ -203,9 +207,14 @@ impl Cursor {
         let subject = format!("stream {}", self.stream.as_str());
         let missing = format!("sequences {}{more} are missing", holes.join(", "));
         if self.something_was_erased {
-            findings.attention(promise, subject, format!("{missing}: make sure that they are what was erased on purpose"));
+            findings.attention(
+                promise,
+                subject,
+                format!("{missing}: make sure that they are what was erased on purpose"),
+            );
         } else {
-            let text = format!("{missing}: the server has lost them; restore the stream from a backup or another replica");
+            let text =
+                format!("{missing}: the server has lost them; restore the stream from a backup or another replica");
             findings.broken(promise, subject, text);
         }
     }
@@ -252,8 +261,11 @@ async fn for_each(
 
 async fn read_projections(nats: &Nats, findings: &mut Findings) -> anyhow::Result<Projections> {
     let mut projections = Projections::new();
-    for_each(nats, StreamName::Stock, "inventory.stock.*", &mut |stored| {
-        match serde_json::from_slice::<StockProjection>(&stored.payload) {
+    for_each(
+        nats,
+        StreamName::Stock,
+        "inventory.stock.*",
+        &mut |stored| match serde_json::from_slice::<StockProjection>(&stored.payload) {
             Ok(projection) => {
                 projections.insert(projection.level.sku.clone(), projection);
             }
@@ -262,8 +274,8 @@ async fn read_projections(nats: &Nats, findings: &mut Findings) -> anyhow::Resul
                 &stored.subject,
                 format!("readers cannot read it ({error}): start the inventory service again, which writes over it"),
             ),
-        }
-    })
+        },
+    )
     .await?;
     Ok(projections)
 }
@@ -332,7 +344,8 @@ async fn read_under_way(nats: &Nats, due_acked: u64) -> anyhow::Result<UnderWay>
 /// Providers that are never called: all that is used of them is how they read a stored webhook.
 fn webhook_readers() -> anyhow::Result<[Arc<dyn PaymentProvider>; 2]> {
     let nowhere = "http://127.0.0.1:1";
-    let secrets: common::payment::WebhookSecrets = DEVELOPMENT_SECRET.parse().context("set up the reading of webhooks")?;
+    let secrets: common::payment::WebhookSecrets =
+        DEVELOPMENT_SECRET.parse().context("set up the reading of webhooks")?;
     let sandbox = SandboxProvider::new(nowhere, secrets.clone(), Duration::from_secs(1))?;
     let no_key = "never used".parse().unwrap_or_else(|never| match never {});
     let stripe = StripeProvider::new(nowhere, no_key, secrets, nowhere, Duration::from_secs(1))?;

@@ -122,7 +122,8 @@ impl Report {
         let summary = &self.summary;
         match promise {
             Promise::Charge => {
-                let mut lines: Vec<String> = summary.money.iter().map(|(currency, sums)| sums_line(currency, sums)).collect();
+                let mut lines: Vec<String> =
+                    summary.money.iter().map(|(currency, sums)| sums_line(currency, sums)).collect();
                 let webhooks = &summary.webhooks;
                 lines.push(format!(
                     "{} webhooks ({} waiting, {} parked)",
@@ -141,7 +142,11 @@ impl Report {
                 let WaitingCounts { commands, inventory_commands, due } = summary.waiting;
                 let mut lines = vec![format!("{total} checkouts, {} refunds by hand", summary.refunds_by_hand)];
                 lines.extend((!by_status.is_empty()).then(|| by_status.join(", ")));
-                lines.push(format!("{} messages wait, {} are parked", commands + inventory_commands + due, summary.dead_letters));
+                lines.push(format!(
+                    "{} messages wait, {} are parked",
+                    commands + inventory_commands + due,
+                    summary.dead_letters
+                ));
                 if summary.moved_meanwhile > 0 {
                     lines.push(format!("{} moved while being read", summary.moved_meanwhile));
                 }
@@ -154,7 +159,12 @@ impl Report {
         let findings: Vec<&Finding> = self.of(severity).collect();
         for Finding { promise, subject, text: found, .. } in findings.iter().take(MOST_PRINTED) {
             // Writing to a text cannot fail.
-            let _ = write!(text, "\n{} (promise {}) {subject}: {found}", severity.as_str().to_uppercase(), promise.number());
+            let _ = write!(
+                text,
+                "\n{} (promise {}) {subject}: {found}",
+                severity.as_str().to_uppercase(),
+                promise.number()
+            );
         }
         if findings.len() > MOST_PRINTED {
             let more = findings.len() - MOST_PRINTED;
@@ -169,11 +179,9 @@ fn sums_line(currency: &str, sums: &Sums) -> String {
         _ => format!("{minor} minor units of {currency}"),
     };
     let mut line = format!("received {}, kept {}", amount(sums.received), amount(sums.kept));
-    for (what, minor) in [
-        ("given back", sums.returned),
-        ("under way", sums.under_way),
-        ("for you to give back", sums.needs_attention),
-    ] {
+    for (what, minor) in
+        [("given back", sums.returned), ("under way", sums.under_way), ("for you to give back", sums.needs_attention)]
+    {
         if minor != 0 {
             let _ = write!(line, ", {what} {}", amount(minor));
         }

@@ -4,7 +4,9 @@ use async_nats::HeaderMap;
 use common::{
     contracts::{
         TypeName,
-        checkout::{CancelledBy, CheckoutEvent as Event, Line, PaymentNotice, PaymentOutcome, PaymentStep, RequestFingerprint},
+        checkout::{
+            CancelledBy, CheckoutEvent as Event, Line, PaymentNotice, PaymentOutcome, PaymentStep, RequestFingerprint,
+        },
         inventory::{LedgerEntry, LedgerEntryType, Movement, StockLevel, StockLine},
     },
     headers,

@@ -92,7 +92,10 @@ impl LedgerRead {
             }
         };
         if entry.at < self.last_at {
-            let text = format!("entry {} happened at {}, before the entry before it ({})", entry.index, entry.at, self.last_at);
+            let text = format!(
+                "entry {} happened at {}, before the entry before it ({})",
+                entry.index, entry.at, self.last_at
+            );
             findings.broken(Promise::Stock, "stream INVENTORY", text);
         }
         self.last_at = self.last_at.max(entry.at);
@@ -228,7 +231,9 @@ impl LedgerRead {
 
 fn moved_lines(movement: &Movement) -> &[StockLine] {
     match movement {
-        Movement::Reserved { lines, .. } | Movement::Committed { lines, .. } | Movement::Released { lines, .. } => lines,
+        Movement::Reserved { lines, .. } | Movement::Committed { lines, .. } | Movement::Released { lines, .. } => {
+            lines
+        }
         Movement::Restocked { line, .. } => std::slice::from_ref(line),
         Movement::ReserveRefused { .. } => &[],
     }
@@ -277,7 +282,10 @@ pub(super) fn compare(
             Standing::Held(_) | Standing::Sold(_) => findings.broken(
                 Promise::Stock,
                 workflow,
-                format!("stock is {} for it, but there is no such checkout: its history is lost, or it never was one", standing.word()),
+                format!(
+                    "stock is {} for it, but there is no such checkout: its history is lost, or it never was one",
+                    standing.word()
+                ),
             ),
             Standing::Released | Standing::Refused => findings.note(
                 Promise::Stock,
@@ -327,9 +335,10 @@ fn contradiction(checkout: &CheckoutHistory, standing: Option<&Standing>) -> Opt
             "it was paid and its sale is owed, but its goods are not held any more: the money will have to go back",
         ),
         (Stage::Reserving, _) => wrong(Promise::Stock, "it is still asking for its goods, but the ledger is past that"),
-        (Stage::OpeningPayment | Stage::AwaitingPayment | Stage::Closing(_), _) => {
-            wrong(Promise::Stock, "it is undecided, but its goods are not held: somebody could pay for nothing. Cancel it")
-        }
+        (Stage::OpeningPayment | Stage::AwaitingPayment | Stage::Closing(_), _) => wrong(
+            Promise::Stock,
+            "it is undecided, but its goods are not held: somebody could pay for nothing. Cancel it",
+        ),
         (Stage::Releasing(..), _) => wrong(Promise::Stock, "it is being undone, but its goods are booked as sold"),
     }
 }

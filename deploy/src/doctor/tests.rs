@@ -70,10 +70,10 @@ impl TestStreams {
 
     /// Take and ack whatever waits at a consumer.
     pub(super) async fn ack_all(&self, consumer: ConsumerName) {
-        let found = self.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(
-            consumer.as_str(),
-            consumer.stream().as_str(),
-        );
+        let found = self
+            .nats
+            .jetstream
+            .get_consumer_from_stream::<pull::Config, _, _>(consumer.as_str(), consumer.stream().as_str());
         let mut messages =
             found.await.expect("the consumer").fetch().max_messages(100).messages().await.expect("a pull");
         while let Some(message) = futures_util::StreamExt::next(&mut messages).await {
@@ -151,7 +151,10 @@ async fn messages_that_the_server_has_lost_are_found_even_at_the_end_of_a_histor
     let broken = texts(&report, Severity::Broken);
     assert!(broken.iter().any(|text| text.starts_with("stream HISTORY: sequences 5–5 are missing")), "{broken:?}");
     let attention = texts(&report, Severity::Attention);
-    assert!(attention.iter().any(|text| text.starts_with("stream HISTORY") && text.contains("deny delete")), "{attention:?}");
+    assert!(
+        attention.iter().any(|text| text.starts_with("stream HISTORY") && text.contains("deny delete")),
+        "{attention:?}"
+    );
 
     // The last message of all: the leader knows that there was one.
     streams.remove(StreamName::Inventory, 5).await;

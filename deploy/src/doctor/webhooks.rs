@@ -1,10 +1,7 @@
 //! Webhooks: each one that a worker has acked is in a history, decides nothing, or is parked; and money that a history
 //! has from a webhook came with a webhook that is stored.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use common::{
     contracts::{checkout::PaymentOutcome, webhook::WebhookEvent},

@@ -22,7 +22,8 @@ use crate::{
 };
 use progress::Progress;
 
-/// Where the whole shop runs and with what.
+// The text of `--help` is the command's own, so there is no doc comment here.
+#[allow(missing_docs, reason = "clap would show it as the first line of --help")]
 #[derive(Debug, Clone, clap::Args)]
 pub struct UpArgs {
     /// Where the shop is served.
@@ -38,7 +39,7 @@ pub struct UpArgs {
     #[arg(long, env = "CHECKOUT_DATA_DIR", default_value = ".local", value_name = "FOLDER")]
     pub data_dir: PathBuf,
     /// How long a customer has to pay, such as 120s or 30m.
-    #[arg(long, env = "CHECKOUT_PAYMENT_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = workflow_worker::config::duration)]
+    #[arg(long, env = "CHECKOUT_PAYMENT_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = common::time::parse_duration)]
     pub payment_timeout: Duration,
     /// How many workers run, from 1 to 64.
     #[arg(long, env = "CHECKOUT_WORKERS", default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -56,7 +57,13 @@ pub struct UpArgs {
     #[arg(long, env = "CHECKOUT_PAYMENT_FAULTS")]
     pub payment_faults: bool,
     /// The token that restocks, refunds and the operator pages need.
-    #[arg(long, env = "CHECKOUT_OPERATOR_TOKEN", hide_env_values = true, default_value = "let-me-operate", value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "CHECKOUT_OPERATOR_TOKEN",
+        hide_env_values = true,
+        default_value = "let-me-operate",
+        value_name = "TOKEN"
+    )]
     pub operator_token: String,
 }
 
@@ -79,7 +86,8 @@ pub async fn up(args: UpArgs, stop: CancellationToken) -> anyhow::Result<()> {
     make_data_dir(&args.data_dir)?;
 
     let (mut running, monitoring_url) = reach_nats(&args, &progress).await?;
-    let outcome = run_shop(&args, &running.nats, &monitoring_url, &articles, &progress, running.server.as_mut(), stop).await;
+    let outcome =
+        run_shop(&args, &running.nats, &monitoring_url, &articles, &progress, running.server.as_mut(), stop).await;
 
     // The services have stopped; what they left to send is sent before the server goes.
     if let Err(error) = running.nats.client.drain().await {
@@ -130,7 +138,10 @@ async fn start_server(args: &UpArgs, progress: &Progress) -> anyhow::Result<Nats
     let server = NatsServer::start(StartOptions::new(found.path, config)).await?;
     let actual = server.client_address().port();
     if args.nats_port.is_none() && actual != DEFAULT_NATS_PORT {
-        progress.say(&format!("Port {DEFAULT_NATS_PORT} is taken: nats-server listens on {actual} (use `nats -s {}`).", server.client_url()));
+        progress.say(&format!(
+            "Port {DEFAULT_NATS_PORT} is taken: nats-server listens on {actual} (use `nats -s {}`).",
+            server.client_url()
+        ));
     }
     Ok(server)
 }

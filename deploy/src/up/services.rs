@@ -53,11 +53,15 @@ pub(super) async fn start(args: &UpArgs, nats: &Nats, stop: CancellationToken) -
     .context("set up the payment provider")?;
     let gateway_config = gateway::Config {
         listen: args.listen,
-        operator_token: Some(args.operator_token.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})),
+        operator_token: Some(
+            args.operator_token.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}),
+        ),
         operator_token_file: None,
         ..settings()?
     };
-    let gateway = Gateway::start(gateway_config, nats.clone(), provider.clone(), doors.clone()).await.context("open the gateway")?;
+    let gateway = Gateway::start(gateway_config, nats.clone(), provider.clone(), doors.clone())
+        .await
+        .context("open the gateway")?;
     let shop = gateway.address();
 
     let mut tasks = JoinSet::new();

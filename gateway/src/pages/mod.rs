@@ -3,8 +3,8 @@
 //! Everything works without scripts; `live.js` only keeps what is on the screen up to date, with fragments that the
 //! same functions have written. Nothing inline (no script, no style), so `default-src 'self'` holds.
 //!
-//! Reading order: [`store`], [`order`], [`operator`] (from an [`overview`]), [`error`] (the pages) → [`layout`], [`format`],
-//! [`pictures`], [`assets`] (what they share) → [`routes`] (where they are served).
+//! Reading order: [`store`], [`order`], [`operator`] (from an [`overview`]), [`error`] (the pages) → [`layout`],
+//! [`mod@format`], [`pictures`], [`assets`] (what they share) → [`routes`] (where they are served).
 
 pub(crate) mod assets;
 pub(crate) mod error;

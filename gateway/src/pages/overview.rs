@@ -337,9 +337,10 @@ mod tests {
     fn a_record_is_shown_indented_and_a_broken_one_as_it_is() {
         let shown = |payload: &'static str| StoredRecord::from(&stored(1, "s".into(), &[], payload)).json;
         assert_eq!(shown(r#"{"a":1}"#), "{\n  \"a\": 1\n}");
+        let inside_a_string = r#"{,:\\\"]"#;
         assert_eq!(
-            shown(r#"{"type":"x","a":[1,"{,:\\\"]"]}"#),
-            "{\n  \"type\": \"x\",\n  \"a\": [\n    1,\n    \"{,:\\\"]\"\n  ]\n}"
+            shown(r#"{"type":"x","a":["{,:\\\"]"]}"#),
+            format!("{{\n  \"type\": \"x\",\n  \"a\": [\n    \"{inside_a_string}\"\n  ]\n}}")
         );
         assert_eq!(shown("not JSON"), "not JSON");
     }

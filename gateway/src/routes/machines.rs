@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::service::{http::Problem, telemetry};
+use common::service::{http::Problem, monitor};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -62,10 +62,7 @@ pub(crate) async fn ready(app: &App) -> Result<Response, Problem> {
 /// Everything counted so far, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "machines", responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub(crate) fn metrics() -> Response {
-    let mut response = telemetry::render_metrics().into_response();
-    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    response
+    monitor::metrics()
 }
 
 /// This contract.

@@ -3,7 +3,10 @@
 mod cache;
 mod store;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::HeaderMap;
 use common::{
@@ -101,6 +104,12 @@ impl<W: Workflow> Replayed<W> {
     }
 }
 
+/// A healthy replica is milliseconds behind; one that is further behind is left to the next delivery of the message.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks at a replica that is behind.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
+
 /// The histories of all workflows, over one store; clones share it.
 #[derive(Clone)]
 pub struct History {
@@ -128,6 +137,33 @@ impl History {
         let workflow = WorkflowRef { kind: W::KIND, id };
         let stored = self.store.read(workflow).await?;
         replay(id, &stored).map_err(|source| HistoryError::Broken { workflow, source })
+    }
+
+    /// Read and fold a history up to a revision that is known to be stored. A replica that is behind is asked again.
+    ///
+    /// # Errors
+    /// As [`History::load`]; and when no replica has that revision within a second.
+    pub async fn load_at_least<W: Workflow>(&self, id: WorkflowId, revision: u64) -> Result<Replayed<W>, HistoryError> {
+        let asked_since = Instant::now();
+        loop {
+            let replayed = self.load(id).await?;
+            if replayed.revision >= revision {
+                return Ok(replayed);
+            }
+            if asked_since.elapsed() > CATCH_UP_PATIENCE {
+                let reason = format!("no replica has record {revision} of {} {id} yet", W::KIND);
+                return Err(ReadError { stream: "HISTORY", reason }.into());
+            }
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
+    }
+
+    /// The sequence of a history's last record, 0 when there is none; nothing newer is stored.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`] when the store cannot be asked.
+    pub async fn newest_revision<W: Workflow>(&self, id: WorkflowId) -> Result<u64, HistoryError> {
+        Ok(self.store.newest_revision(WorkflowRef { kind: W::KIND, id }).await?)
     }
 
     /// Append the events of one decision as one record, and fold them when they are stored.

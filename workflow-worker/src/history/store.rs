@@ -29,6 +29,12 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// [`ReadError`] when it cannot be read; nothing is known then.
     async fn read(&self, workflow: WorkflowRef) -> Result<Vec<Stored>, ReadError>;
 
+    /// The sequence of a history's last record, 0 when there is none; nothing newer is stored.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it cannot be read; nothing is known then.
+    async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError>;
+
     /// Append one record; gives its sequence.
     ///
     /// # Errors
@@ -61,6 +67,12 @@ impl HistoryStore for NatsHistory {
         read::history(&self.nats, workflow).await
     }
 
+    async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError> {
+        let subject = Subject::History(workflow).to_string();
+        let last = read::last_at_leader(&self.nats, StreamName::History, &subject).await?;
+        Ok(last.map_or(0, |last| last.sequence))
+    }
+
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
         self.journal.append(outgoing).await
     }
@@ -83,6 +95,10 @@ impl HistoryStore for MemoryHistory {
     async fn read(&self, workflow: WorkflowRef) -> Result<Vec<Stored>, ReadError> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(kept.by_subject.get(&Subject::History(workflow).to_string()).cloned().unwrap_or_default())
+    }
+
+    async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError> {
+        Ok(self.read(workflow).await?.last().map_or(0, |last| last.sequence))
     }
 
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {

@@ -20,7 +20,12 @@ pub(super) struct PerWorkflowOrder {
 
 impl PerWorkflowOrder {
     /// Run a turn now, or after those of the same workflow that came before it.
-    pub(super) fn submit(&self, turns: &TaskTracker, workflow: WorkflowRef, turn: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn submit(
+        &self,
+        turns: &TaskTracker,
+        workflow: WorkflowRef,
+        turn: impl Future<Output = ()> + Send + 'static,
+    ) {
         let turn: Turn = Box::pin(turn);
         let first = {
             let mut running = self.lock();

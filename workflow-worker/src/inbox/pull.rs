@@ -41,7 +41,12 @@ pub(super) async fn pull(inbox: Arc<Inbox>, name: ConsumerName, stop: Cancellati
     }
 }
 
-async fn take_all(inbox: &Arc<Inbox>, name: ConsumerName, pulled: &AtomicU64, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn take_all(
+    inbox: &Arc<Inbox>,
+    name: ConsumerName,
+    pulled: &AtomicU64,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     loop {
         match messages(inbox, name).await {
             Ok(mut messages) => loop {
@@ -57,7 +62,11 @@ async fn take_all(inbox: &Arc<Inbox>, name: ConsumerName, pulled: &AtomicU64, st
                     }
                     Some(Err(error)) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {
                         // The server paused; the pull is made again by itself.
-                        tracing::info!(consumer = name.as_str(), stream = name.stream().as_str(), "the server missed a heartbeat");
+                        tracing::info!(
+                            consumer = name.as_str(),
+                            stream = name.stream().as_str(),
+                            "the server missed a heartbeat"
+                        );
                     }
                     Some(Err(error)) => {
                         tracing::warn!(consumer = name.as_str(), stream = name.stream().as_str(), %error, "pulling failed; trying again");
@@ -67,7 +76,12 @@ async fn take_all(inbox: &Arc<Inbox>, name: ConsumerName, pulled: &AtomicU64, st
                 }
             },
             Err(error) => {
-                tracing::warn!(consumer = name.as_str(), stream = name.stream().as_str(), error = format!("{error:#}"), "cannot pull; trying again");
+                tracing::warn!(
+                    consumer = name.as_str(),
+                    stream = name.stream().as_str(),
+                    error = format!("{error:#}"),
+                    "cannot pull; trying again"
+                );
             }
         }
         tokio::select! {
@@ -79,12 +93,9 @@ async fn take_all(inbox: &Arc<Inbox>, name: ConsumerName, pulled: &AtomicU64, st
 
 async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<pull::Config>> {
     let stream = name.stream().as_str();
-    inbox
-        .nats
-        .jetstream
-        .get_consumer_from_stream(name.as_str(), stream)
-        .await
-        .with_context(|| format!("find consumer {} of stream {stream}: run `deploy provision` if it is gone", name.as_str()))
+    inbox.nats.jetstream.get_consumer_from_stream(name.as_str(), stream).await.with_context(|| {
+        format!("find consumer {} of stream {stream}: run `deploy provision` if it is gone", name.as_str())
+    })
 }
 
 async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
@@ -104,7 +115,11 @@ async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow:
         let Ok(info) = consumer.info().await else { continue };
         let acked = info.ack_floor.consumer_sequence;
         if info.paused {
-            tracing::warn!(stream = name.stream().as_str(), "an operator has paused this consumer: {} messages wait", info.num_pending);
+            tracing::warn!(
+                stream = name.stream().as_str(),
+                "an operator has paused this consumer: {} messages wait",
+                info.num_pending
+            );
         }
         let nothing_to_pull = info.paused || info.num_pending == 0 || inbox.room.available_permits() == 0;
         let moves = nothing_to_pull || now_pulled != last_pulled || acked != last_acked;

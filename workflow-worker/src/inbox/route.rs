@@ -66,17 +66,24 @@ impl Input {
 }
 
 /// Find out what a message is for.
-pub(super) fn route(consumer: ConsumerName, message: &Message, provider: &dyn PaymentProvider) -> Result<Incoming, Unroutable> {
+pub(super) fn route(
+    consumer: ConsumerName,
+    message: &Message,
+    provider: &dyn PaymentProvider,
+) -> Result<Incoming, Unroutable> {
     let unroutable = |error: String| Unroutable { reason: error };
     let at = message.info().map(|info| from_server(info.published)).map_err(|error| unroutable(error.to_string()))?;
-    let subject: Subject = message.subject.parse().map_err(|error: common::ids::InvalidName| unroutable(error.to_string()))?;
+    let subject: Subject =
+        message.subject.parse().map_err(|error: common::ids::InvalidName| unroutable(error.to_string()))?;
     let trace_parent = message.headers.as_ref().and_then(|all| all.get(headers::TRACE_PARENT)).map(ToString::to_string);
     let input = |said| Input { at, said, trace_parent: trace_parent.clone() };
     match (consumer, subject) {
         (ConsumerName::WorkerCommands, Subject::Command(workflow)) => {
             Ok(Incoming::ForWorkflow(workflow, input(Said::Command(message.payload.clone()))))
         }
-        (ConsumerName::WorkerDue, Subject::Due(workflow)) => Ok(Incoming::ForWorkflow(workflow, input(Said::TimeHasCome))),
+        (ConsumerName::WorkerDue, Subject::Due(workflow)) => {
+            Ok(Incoming::ForWorkflow(workflow, input(Said::TimeHasCome)))
+        }
         (ConsumerName::WorkerDue, Subject::SweepDue) => Ok(Incoming::Sweep),
         (ConsumerName::WorkerWebhooks, Subject::Webhook(from, _)) => {
             if from != provider.name() {

@@ -43,7 +43,11 @@ pub(super) async fn turn(nats: &Nats, workflow: WorkflowRef, message: &Taken, ou
 fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
     let area = area_of(message.consumer);
     let later_unless = |most: i64, why: String| {
-        if message.deliveries >= most { Fate::Park(area, format!("{why} (tried {most} times)")) } else { Fate::Later(why) }
+        if message.deliveries >= most {
+            Fate::Park(area, format!("{why} (tried {most} times)"))
+        } else {
+            Fate::Later(why)
+        }
     };
     let error = match outcome {
         Ok(Ok(())) => return Fate::UsedUp,
@@ -62,8 +66,12 @@ fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
         AdvanceError::Rejected(Rejection::NotStarted(why)) => later_unless(MOST_DELIVERIES_UNKNOWN, why),
         AdvanceError::Rejected(Rejection::NotYet(why)) => Fate::Later(why),
         AdvanceError::Rejected(Rejection::Contradiction(why)) => Fate::Park(area, why),
-        AdvanceError::History(error @ HistoryError::Broken { .. }) => Fate::Park(DeadLetterArea::History, error.to_string()),
-        error @ AdvanceError::Append(AppendError::Refused { .. }) => later_unless(MOST_DELIVERIES_FAILING, error.to_string()),
+        AdvanceError::History(error @ HistoryError::Broken { .. }) => {
+            Fate::Park(DeadLetterArea::History, error.to_string())
+        }
+        error @ AdvanceError::Append(AppendError::Refused { .. }) => {
+            later_unless(MOST_DELIVERIES_FAILING, error.to_string())
+        }
         error @ AdvanceError::TooManyConflicts(_) => later_unless(MOST_DELIVERIES_FAILING, error.to_string()),
         // The server is in trouble, not the message: it comes again for as long as it takes.
         error @ (AdvanceError::History(HistoryError::Read(_)) | AdvanceError::Append(_) | AdvanceError::Step(_)) => {
@@ -111,7 +119,8 @@ pub(super) async fn park(nats: &Nats, message: &Taken, reason: &str) {
 async fn park_in(nats: &Nats, area: DeadLetterArea, message: &Taken, reason: &str) {
     let original = &message.message;
     let parked =
-        dead_letters::park(nats, area, &original.subject, original.headers.as_ref(), original.payload.clone(), reason).await;
+        dead_letters::park(nats, area, &original.subject, original.headers.as_ref(), original.payload.clone(), reason)
+            .await;
     match parked {
         Ok(_) => ack(message).await,
         Err(error) => hand_back(message, &format!("{reason}; and it could not be parked: {error}")).await,

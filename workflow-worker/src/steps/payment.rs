@@ -46,13 +46,21 @@ where
     F: Future<Output = Result<T, ProviderError>>,
 {
     let started = Instant::now();
-    let waits = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_jitter()
-        .with_max_times(REPEATS);
-    call.retry(waits)
+    let mut unanswered = false;
+    let waits =
+        ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_jitter().with_max_times(REPEATS);
+    let answer = call
+        .retry(waits)
         .when(|error| matches!(error, ProviderError::Unknown { .. }) && started.elapsed() < ROUND)
-        .await
+        .notify(|_, _| unanswered = true)
+        .await;
+    match answer {
+        // A call of this round that got no answer may have done what this one was refused: nothing is certain.
+        Err(ProviderError::Refused { reason }) if unanswered => {
+            Err(ProviderError::Unknown { reason: format!("refused after a call without an answer: {reason}") })
+        }
+        answer => answer,
+    }
 }
 
 fn ended(step: PaymentStep, answer: Result<StepEnd, ProviderError>) -> StepOutcome {
@@ -61,4 +69,39 @@ fn ended(step: PaymentStep, answer: Result<StepEnd, ProviderError>) -> StepOutco
         Err(ProviderError::Refused { reason }) => StepEnd::Refused { step, reason },
         Err(ProviderError::Unknown { reason }) => StepEnd::NoAnswer { step, reason },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers in turn.
+    async fn of(answers: Vec<Result<(), ProviderError>>) -> Result<(), ProviderError> {
+        let mut answers = answers.into_iter();
+        repeated(|| {
+            let answer = answers.next().expect("no more calls than answers");
+            async move { answer }
+        })
+        .await
+    }
+
+    fn unknown() -> Result<(), ProviderError> {
+        Err(ProviderError::Unknown { reason: "no answer".into() })
+    }
+
+    fn refused() -> Result<(), ProviderError> {
+        Err(ProviderError::Refused { reason: "no".into() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_repeated_while_nobody_knows_what_became_of_it() {
+        assert_eq!(of(vec![unknown(), unknown(), Ok(())]).await, Ok(()));
+        assert!(matches!(of(vec![unknown(), unknown(), unknown()]).await, Err(ProviderError::Unknown { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_certain_only_when_every_call_was_answered() {
+        assert_eq!(of(vec![refused()]).await, refused());
+        assert!(matches!(of(vec![unknown(), refused()]).await, Err(ProviderError::Unknown { .. })));
+    }
 }

@@ -200,13 +200,3 @@ fn the_flags_default_to_the_documented_values() {
     let flags = <Flags as clap::Parser>::parse_from(["x"]);
     assert_eq!(flags.http, HttpOptions::default());
 }
-
-#[test]
-fn times_are_read_as_people_write_them() {
-    assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
-    assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
-    assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-    for text in ["", "90", "-1s", "soon"] {
-        assert!(parse_duration(text).is_err(), "{text}");
-    }
-}

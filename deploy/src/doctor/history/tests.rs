@@ -61,7 +61,8 @@ fn words_that_the_events_do_not_bear_out_are_found() {
     let records = rewritten(&checkout_history([started(), reserved()]), 1, "opening_payment", "awaiting_payment");
     assert!(broken(&records)[0].contains("`status` says \"awaiting_payment\""), "{:?}", broken(&records));
 
-    let records = rewritten(&checkout_history([started()]), 0, r#"type":"checkout_started","index"#, r#"type":"x","index"#);
+    let records =
+        rewritten(&checkout_history([started()]), 0, r#"type":"checkout_started","index"#, r#"type":"x","index"#);
     assert!(broken(&records)[0].contains("`type` says \"x\""), "{:?}", broken(&records));
 
     let mut records = checkout_history(the_paid_way());
@@ -89,8 +90,14 @@ fn what_cannot_have_happened_is_found_whatever_the_chain_says() {
         (after(the_expired_way(), Event::StockReleased {}), "had ended expired"),
         (after(the_expired_way(), failed(PaymentStep::OpenSession)), "had ended expired"),
         // A second charge, and one that is kept on an order that is undone.
-        (after(the_paid_way(), paid()), "1 checkout 00000000-0000-0000-0000-000000000001: payment_received (sequence 6)"),
-        (after(the_expired_way(), paid()), "1 checkout 00000000-0000-0000-0000-000000000001: payment_received (sequence 7)"),
+        (
+            after(the_paid_way(), paid()),
+            "1 checkout 00000000-0000-0000-0000-000000000001: payment_received (sequence 6)",
+        ),
+        (
+            after(the_expired_way(), paid()),
+            "1 checkout 00000000-0000-0000-0000-000000000001: payment_received (sequence 7)",
+        ),
         // A second decision.
         (vec![started(), reserved(), opened(), paid(), declined], "payment_declined"),
         (vec![started(), reserved(), opened(), paid(), Event::DeadlinePassed {}], "deadline_passed"),

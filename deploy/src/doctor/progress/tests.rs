@@ -28,9 +28,11 @@ fn what_is_done_or_in_time_is_left_alone() {
     assert_eq!(judged(&the_expired_way(), &UnderWay::default(), 1_000_000), []);
     let waiting = &the_paid_way()[..3];
     assert_eq!(judged(waiting, &with_a_timer(), 90), []);
-    // The deadline is at 101; the timer has gone off and its message is on its way.
-    assert_eq!(judged(waiting, &UnderWay::default(), 401), []);
-    assert_eq!(judged(&the_paid_way()[..1], &UnderWay::default(), 300), []);
+    // The deadline is at 101; the timer has just gone off, or its message is on its way.
+    assert_eq!(judged(waiting, &UnderWay::default(), 161), []);
+    assert_eq!(judged(waiting, &with_a_message(), 401), []);
+    assert_eq!(judged(&the_paid_way()[..1], &UnderWay::default(), 60), []);
+    assert_eq!(judged(&the_paid_way()[..1], &with_a_message(), 300), []);
 }
 
 #[test]
@@ -51,6 +53,15 @@ fn a_refund_that_is_owed_counts_too() {
     let late = [the_expired_way(), vec![paid_late()]].concat();
     let found = judged(&late, &UnderWay::default(), 1_000);
     assert!(found.len() == 1 && found[0].0 == Severity::Broken && found[0].1.contains("refund"), "{found:?}");
+}
+
+#[test]
+fn what_was_forgotten_is_told_before_it_counts_as_stuck() {
+    for (length, second) in [(3, 170), (1, 70), (4, 70)] {
+        let found = judged(&the_paid_way()[..length], &UnderWay::default(), second);
+        assert!(found.len() == 1 && found[0].0 == Severity::Attention, "{found:?}");
+        assert!(found[0].1.contains("only the sweep will find it"), "{found:?}");
+    }
 }
 
 #[test]

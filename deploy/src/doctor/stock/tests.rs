@@ -1,6 +1,6 @@
 use common::contracts::{
     checkout::CheckoutEvent as Event,
-    inventory::{StockProjectionType, Lacking},
+    inventory::{Lacking, StockProjectionType},
 };
 
 use super::super::samples::*;
@@ -77,7 +77,11 @@ fn impossible_movements_are_found() {
     }
     assert!(texts[0].contains("reserved of 11 × MUG does not fit"), "{}", texts[0]);
     assert!(texts[1].contains("committed of checkout") && texts[1].contains("is not possible"), "{}", texts[1]);
-    assert!(texts[2].contains("article MUG: entry 1 (sequence 2) moves it without saying what is left"), "{}", texts[2]);
+    assert!(
+        texts[2].contains("article MUG: entry 1 (sequence 2) moves it without saying what is left"),
+        "{}",
+        texts[2]
+    );
 }
 
 #[test]
@@ -117,11 +121,19 @@ fn whatever_step_is_under_way_is_no_contradiction() {
 fn histories_and_ledger_that_contradict_each_other_are_found() {
     let (paid, expired) = (the_paid_way(), the_expired_way());
     for (events, movements, expected) in [
-        (&paid[..5], vec![held(1)], "1 checkout 00000000-0000-0000-0000-000000000001: it is paid, but its goods are not sold"),
+        (
+            &paid[..5],
+            vec![held(1)],
+            "1 checkout 00000000-0000-0000-0000-000000000001: it is paid, but its goods are not sold",
+        ),
         (&paid[..5], vec![held(1), released(1)], "it is paid, but its goods are not sold"),
         (&paid[..5], vec![], "the ledger says: nothing"),
         (&paid[..4], vec![held(1), released(1)], "its goods are not held any more"),
-        (&paid[..3], vec![], "2 checkout 00000000-0000-0000-0000-000000000001: it is undecided, but its goods are not held"),
+        (
+            &paid[..3],
+            vec![],
+            "2 checkout 00000000-0000-0000-0000-000000000001: it is undecided, but its goods are not held",
+        ),
         (&paid[..3], vec![held(1), sold(1)], "it is undecided"),
         (&paid[..1], vec![held(1), sold(1)], "the ledger is past that"),
         (&expired[..6], vec![held(1)], "it has ended, but its goods are still held"),
@@ -139,7 +151,10 @@ fn histories_and_ledger_that_contradict_each_other_are_found() {
 #[test]
 fn stock_that_is_held_for_nobody_is_found() {
     let broken = between(&the_paid_way(), &[held(1), sold(1), held(2)]).broken_texts();
-    assert!(broken.len() == 1 && broken[0].starts_with("2 checkout 00000000-0000-0000-0000-000000000002: stock is held"), "{broken:?}");
+    assert!(
+        broken.len() == 1 && broken[0].starts_with("2 checkout 00000000-0000-0000-0000-000000000002: stock is held"),
+        "{broken:?}"
+    );
 }
 
 #[test]

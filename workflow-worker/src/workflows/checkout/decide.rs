@@ -58,6 +58,10 @@ fn before_the_start(input: &Input<CheckoutCommand>) -> Decision {
         Told::PaymentNotice(_) => {
             Err(Rejection::NotStarted("the payment is about a checkout that does not exist".into()))
         }
+        // Its start may be under way with a worker that has died: kept for a minute.
+        Told::Asked(CheckoutCommand::Cancel { .. }) => {
+            Err(Rejection::NotStarted("there is no such checkout to cancel".into()))
+        }
         Told::Asked(_) | Told::StepEnded(_) | Told::TimeHasCome => {
             Err(Rejection::No("there is no such checkout".into()))
         }

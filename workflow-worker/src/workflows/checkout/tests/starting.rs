@@ -39,9 +39,15 @@ fn a3_another_cart_under_the_same_key_is_refused_in_any_phase() {
 
 #[test]
 fn nothing_can_be_asked_of_a_checkout_that_was_not_started() {
-    for told in [cancel(), nudge(), Told::TimeHasCome, session_opened(), nobody_can_pay(), stock_refuses("reserve")] {
+    for told in [nudge(), Told::TimeHasCome, session_opened(), nobody_can_pay(), stock_refuses("reserve")] {
         given::<Checkout>([]).when(told, at(0)).then_rejected(Rejection::No);
     }
+}
+
+/// A cancel may overtake a start that is under way with a worker that has died.
+#[test]
+fn a_cancel_that_comes_before_the_start_is_kept_for_a_while() {
+    given::<Checkout>([]).when(cancel(), at(0)).then_rejected(Rejection::NotStarted);
 }
 
 /// CASES D8, D9: the start may be in flight, so the notice is kept for a while before a person sees it.

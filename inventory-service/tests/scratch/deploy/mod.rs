@@ -1,1 +1,0 @@
-pub mod nats_server; pub mod provision;
