@@ -15,8 +15,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init_logs();
-    telemetry::init_metrics();
+    if cli.command.is_none() {
+        telemetry::init_logs();
+        telemetry::init_metrics();
+    } else {
+        telemetry::init_quiet_logs();
+    }
     let outcome = match &cli.command {
         None => up(cli.up, shutdown::on_signal()).await.map(|()| true),
         Some(Command::Provision(args)) => run_provision(args).await.map(|()| true),

@@ -13,10 +13,19 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Start logging: for eyes on a terminal, one JSON object per line otherwise. `RUST_LOG` chooses what is said
+/// Start a service's logs: for eyes on a terminal, one JSON object per line otherwise. `RUST_LOG` chooses what is said
 /// (default: `info`). Calling it twice is harmless.
 pub fn init_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    init_logs_by_default("info,async_nats=warn");
+}
+
+/// Start the logs of a command that prints its own answer: only warnings, unless `RUST_LOG` says otherwise.
+pub fn init_quiet_logs() {
+    init_logs_by_default("warn");
+}
+
+fn init_logs_by_default(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in a process that hosts several services, finds the first one's subscriber in place.
     let _ = if std::io::stderr().is_terminal() {

@@ -12,7 +12,7 @@ pub(super) fn print(args: &UpArgs, nats: &Nats, services: &Services) {
   The shop is open.
 
     Store              http://{shop}/
-    Operator pages     http://{shop}/operator   (user operator, password: the operator token)
+    Operator pages     http://{shop}/operator    (sign in with the operator token: {token})
     API                http://{shop}/openapi.json
     Payment sandbox    http://{payments}/
     nats-server {}  nats://{}:{}   (data in {})
@@ -30,5 +30,6 @@ pub(super) fn print(args: &UpArgs, nats: &Nats, services: &Services) {
         info.port,
         args.data_dir.display(),
         common::time::in_words(args.payment_timeout),
+        token = args.operator_token,
     );
 }

@@ -1,0 +1,408 @@
+//! Whatever clients send: each bad request is refused with a problem document that says why, and leaves no trace.
+
+use std::time::{Duration, Instant};
+
+use common::{
+    payment::{WebhookSecrets, sandbox::DEVELOPMENT_SECRET},
+    streams::StreamName,
+    time,
+};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use stories::{OPERATOR_TOKEN, Shop, eventually};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// An id that is no checkout's.
+const UNKNOWN: &str = "0198c0de-0000-7000-8000-00000000000a";
+
+const START: &str = "/api/checkout_session";
+
+const GOOD_CART: &str = r#"{"items":[{"sku":"MUG-01","quantity":1}]}"#;
+
+const JSON: &str = "application/json";
+
+/// A request, and how it must be refused.
+struct Row {
+    name: String,
+    request: RequestBuilder,
+    status: u16,
+    code: &'static str,
+}
+
+/// Rows for one shop.
+struct Table<'a> {
+    shop: &'a Shop,
+    rows: Vec<Row>,
+}
+
+impl Table<'_> {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.shop.http.request(method, format!("{}{path}", self.shop.shop_url()))
+    }
+
+    fn add(&mut self, name: impl Into<String>, request: RequestBuilder, status: u16, code: &'static str) {
+        self.rows.push(Row { name: name.into(), request, status, code });
+    }
+
+    /// A cart as JSON that means nothing.
+    fn cart(&mut self, name: &str, body: impl Into<Vec<u8>>) {
+        let request = self.request(Method::POST, START).header("content-type", JSON).body(body.into());
+        self.add(name, request, 400, "validation");
+    }
+
+    /// A good cart with a key that is none.
+    fn key(&mut self, name: &str, key: &[u8]) {
+        let request = self.request(Method::POST, START).header("content-type", JSON).body(GOOD_CART);
+        let key = reqwest::header::HeaderValue::from_bytes(key).expect("a header value");
+        self.add(name, request.header("Idempotency-Key", key), 400, "validation");
+    }
+}
+
+fn carts(table: &mut Table<'_>) {
+    for (name, quantity) in [
+        ("zero", "0"),
+        ("negative", "-1"),
+        ("31 bits", "2147483648"),
+        ("64 bits and more", "18446744073709551617"),
+        ("a half", "1.5"),
+        ("not a number", "NaN"),
+        ("a text", r#""1""#),
+        ("an exponent", "1e0"),
+        ("null", "null"),
+    ] {
+        table.cart(&format!("quantity: {name}"), format!(r#"{{"items":[{{"sku":"MUG-01","quantity":{quantity}}}]}}"#));
+    }
+    for sku in ["NOBODY-HAS-THIS", "", "a.b", "*", ">", "MUG 01", "../MUG-01", "ＭＵＧ", &"x".repeat(300)] {
+        table.cart(&format!("sku {sku:.20}"), json!({ "items": [{ "sku": sku, "quantity": 1 }] }).to_string());
+    }
+    table.cart("an empty cart", r#"{"items":[]}"#);
+    table.cart("a price of their own", r#"{"items":[{"sku":"MUG-01","quantity":1,"price":1}]}"#);
+    table.cart("a total of their own", r#"{"items":[{"sku":"MUG-01","quantity":1}],"total":1}"#);
+    table.cart("items twice", r#"{"items":[{"sku":"MUG-01","quantity":1}],"items":[{"sku":"MUG-01","quantity":2}]}"#);
+    table.cart("quantity twice", r#"{"items":[{"sku":"MUG-01","quantity":1,"quantity":2}]}"#);
+    table.cart("one article in two lines", r#"{"items":[{"sku":"MUG-01","quantity":1},{"sku":"MUG-01","quantity":1}]}"#);
+    table.cart("half of it", &GOOD_CART.as_bytes()[..20]);
+    table.cart("two of them", format!("{GOOD_CART}{GOOD_CART}"));
+    table.cart("a list", r#"[{"sku":"MUG-01","quantity":1}]"#);
+    table.cart("nothing but zeros", vec![0_u8; 1_000]);
+    table.cart("UTF-16", GOOD_CART.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+    table.cart("not UTF-8", [&br#"{"items":[{"sku":"MUG-01"#[..], b"\xff\xfe", br#"","quantity":1}]}"#].concat());
+    let lines: Vec<Value> = (0..1_000).map(|number| json!({ "sku": format!("A-{number}"), "quantity": 1 })).collect();
+    table.cart("1,000 lines", json!({ "items": lines }).to_string());
+    table.cart("20,000 empty lines", format!(r#"{{"items":[{}]}}"#, vec!["{}"; 20_000].join(",")));
+    table.cart("deep lists", format!(r#"{{"items":{}"#, "[".repeat(60_000)));
+    table.cart("a deep sku", format!(r#"{{"items":[{{"sku":{}1{},"quantity":1}}]}}"#, "[".repeat(1_000), "]".repeat(1_000)));
+    table.cart("deep objects", format!(r#"{{"items":{}"#, r#"{"items":"#.repeat(5_000)));
+}
+
+fn bodies(table: &mut Table<'_>) {
+    let post = |table: &Table<'_>, kind: &str| table.request(Method::POST, START).header("content-type", kind.to_owned());
+    let large = json!({ "items": vec![json!({ "sku": "MUG-01", "quantity": 1 }); 100_000] }).to_string();
+    table.add("100,000 lines", post(table, JSON).body(large), 413, "too_large");
+    table.add("1 MB", post(table, JSON).body(vec![b' '; 1_000_000]), 413, "too_large");
+    for kind in ["text/plain", "application/xml", "multipart/form-data; boundary=x", "application/jsonp", ""] {
+        let request = post(table, kind).body(GOOD_CART);
+        table.add(format!("content type {kind:?}"), request, 415, "unsupported_media_type");
+    }
+    let compressed = post(table, JSON).header("content-encoding", "gzip").body(GOOD_CART);
+    table.add("compressed", compressed, 415, "unsupported_media_type");
+    for (name, form) in [
+        ("without an article", "quantity=1"),
+        ("of none", "sku=MUG-01&quantity=0"),
+        ("with JSON in it", GOOD_CART),
+        ("with a bad key", "sku=MUG-01&quantity=1&idempotency_key=a%20b"),
+    ] {
+        let request = post(table, "application/x-www-form-urlencoded").header("accept", JSON).body(form);
+        table.add(format!("a form {name}"), request, 400, "validation");
+    }
+}
+
+fn keys(table: &mut Table<'_>) {
+    table.key("a key of 256 characters", "k".repeat(256).as_bytes());
+    table.key("a key with spaces", b"my key");
+    table.key("a key with a tab", b"my\tkey");
+    table.key("an empty key", b"");
+    table.key("a quoted empty key", b"\"\"");
+    table.key("a key with quotes in it", b"my\"key");
+    table.key("a key that is not ASCII", "schlüssel".as_bytes());
+    table.key("a key that is not UTF-8", b"\xff\xfe");
+    let two = table.request(Method::POST, START).header("content-type", JSON).body(GOOD_CART);
+    let two = two.header("Idempotency-Key", "one").header("Idempotency-Key", "two");
+    table.add("two keys", two, 400, "validation");
+}
+
+fn addresses(table: &mut Table<'_>) {
+    let get = |table: &Table<'_>, path: &str| table.request(Method::GET, path).header("accept", JSON);
+    let long = "0".repeat(300);
+    let upper = UNKNOWN.to_uppercase();
+    let bare = UNKNOWN.replace('-', "");
+    for id in [&*upper, &bare, &long, "1", "*", "%3E", "a.b", "%00", "%2e%2e%2fother", "%F0%9F%8E%81"] {
+        for (method, rest) in [(Method::GET, ""), (Method::GET, "/events"), (Method::POST, "/cancel"), (Method::GET, "?wait=1")] {
+            let request = table.request(method, &format!("{START}/{id}{rest}")).header("accept", JSON);
+            table.add(format!("id {id:.40} {rest}"), request, 400, "validation");
+        }
+    }
+    for (method, rest) in [(Method::GET, ""), (Method::GET, "/events"), (Method::POST, "/cancel")] {
+        let request = table.request(method, &format!("{START}/{UNKNOWN}{rest}")).header("accept", JSON);
+        table.add(format!("an unknown checkout {rest}"), request, 404, "not_found");
+    }
+    for wait in ["61", "-1", "1.5", "soon", ""] {
+        let request = get(table, &format!("{START}/{UNKNOWN}?wait={wait}"));
+        table.add(format!("wait {wait:?}"), request, 400, "validation");
+    }
+    let resume = get(table, &format!("{START}/{UNKNOWN}/events")).header("Last-Event-ID", "yesterday");
+    table.add("a last event id that is no number", resume, 400, "validation");
+    for path in ["/api", "/api/nothing", "/api/checkout_session/x/y/z", "/.env", "/api/products/MUG-01/buy"] {
+        table.add(format!("unknown path {path}"), get(table, path), 404, "not_found");
+    }
+    table.add("an unknown article", get(table, "/api/products/NOBODY-HAS-THIS"), 404, "not_found");
+    table.add("a sku that is none", get(table, "/api/products/a.b"), 400, "validation");
+}
+
+fn restocks(table: &mut Table<'_>) {
+    let post = |table: &Table<'_>, token: &str| {
+        let request = table.request(Method::POST, "/api/products/MUG-01/restock").header("authorization", token.to_owned());
+        request.header("content-type", JSON)
+    };
+    let good = r#"{"quantity":5}"#;
+    for token in ["", "Bearer", "Bearer wrong", "Basic b3BlcmF0b3I6eA=="] {
+        let request = post(table, token).header("Idempotency-Key", "delivery-1").body(good);
+        table.add(format!("restock with {token:?}"), request, 401, "unauthorized");
+    }
+    let token = format!("Bearer {OPERATOR_TOKEN}");
+    table.add("restock without a key", post(table, &token).body(good), 400, "validation");
+    for body in [r#"{"quantity":0}"#, r#"{"quantity":-5}"#, r#"{"quantity":1.5}"#, "{}", "5", r#"{"quantity":5,"sku":"TEE-01"}"#] {
+        let request = post(table, &token).header("Idempotency-Key", "delivery-1").body(body);
+        table.add(format!("restock of {body}"), request, 400, "validation");
+    }
+}
+
+fn webhooks(table: &mut Table<'_>) {
+    let post = |table: &Table<'_>, kind: &str| {
+        table.request(Method::POST, "/payment_webhook").header("content-type", kind.to_owned())
+    };
+    let signed = |table: &Table<'_>, body: String| {
+        post(table, JSON).header("Payment-Signature", sign(&body)).body(body)
+    };
+    table.add("a webhook of 1 MB", post(table, JSON).body(vec![b' '; 1_000_000]), 413, "too_large");
+    table.add("a webhook as text", post(table, "text/plain").body("{}"), 415, "unsupported_media_type");
+    for body in ["", "paid", "{}", "[]", r#"{"id":"a.b"}"#, r#"{"id":"*"}"#] {
+        table.add(format!("a signed webhook {body:?}"), signed(table, body.into()), 400, "webhook_refused");
+    }
+    let paid = |reference: Value| {
+        let event = json!({
+            "id": "evt_1", "type": "payment_session.paid", "payment_status": "paid", "session_id": "cs_1",
+            "client_reference_id": reference, "amount": 1490, "currency": "eur",
+        });
+        event.to_string()
+    };
+    for reference in [Value::Null, json!(""), json!("a.b"), json!(UNKNOWN.to_uppercase()), json!(7)] {
+        let request = signed(table, paid(reference.clone()));
+        table.add(format!("a signed webhook about {reference}"), request, 400, "webhook_refused");
+    }
+}
+
+fn sign(body: &str) -> String {
+    let secrets: WebhookSecrets = DEVELOPMENT_SECRET.parse().expect("a secret");
+    secrets.sign(body.as_bytes(), time::now())
+}
+
+/// What the streams have ever taken, and what there is of the article that everybody wants.
+async fn traces(shop: &Shop) -> (Vec<u64>, Value) {
+    let mut taken = Vec::new();
+    for stream in [
+        StreamName::Commands,
+        StreamName::History,
+        StreamName::Webhooks,
+        StreamName::InventoryCommands,
+        StreamName::Inventory,
+        StreamName::DeadLetters,
+    ] {
+        taken.push(shop.messages_ever_in(stream).await);
+    }
+    (taken, shop.product("MUG-01").await)
+}
+
+/// Whether an answer refuses as it must: what is wrong with it.
+async fn check(answer: Response, status: u16, code: &str) -> Result<(), String> {
+    let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+    let (is, body) = (answer.status().as_u16(), answer.text().await.map_err(|error| error.to_string())?);
+    let problem: Value = serde_json::from_str(&body).unwrap_or_default();
+    let as_it_must = (is, &*kind) == (status, "application/problem+json")
+        && problem["code"] == code
+        && problem["status"] == status
+        && ["type", "title", "detail", "request_id"].iter().all(|member| problem[member].is_string());
+    if as_it_must { Ok(()) } else { Err(format!("expected {status} {code}, got {is} {kind} {body:.300}")) }
+}
+
+/// A8, A17, D10, D17, FA3, FA4, FA5, FA8.
+#[tokio::test]
+async fn every_bad_request_is_refused_with_a_problem_document_and_leaves_no_trace() {
+    let shop = Shop::open(crate::SERVICE).await;
+    shop.until_idle().await;
+    let before = traces(&shop).await;
+    let mut table = Table { shop: &shop, rows: Vec::new() };
+    carts(&mut table);
+    bodies(&mut table);
+    keys(&mut table);
+    addresses(&mut table);
+    restocks(&mut table);
+    webhooks(&mut table);
+    let rows = table.rows;
+
+    let (mut wrong, began) = (Vec::new(), Instant::now());
+    let count = rows.len();
+    for Row { name, request, status, code } in rows {
+        let answer = request.send().await.unwrap_or_else(|error| panic!("{name}: no answer: {error:?}"));
+        if let Err(how) = check(answer, status, code).await {
+            wrong.push(format!("{name}: {how}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(began.elapsed() < Duration::from_millis(50) * u32::try_from(count).expect("a few"), "{:?}", began.elapsed());
+    assert_eq!(traces(&shop).await, before);
+    shop.is_healthy().await;
+}
+
+/// FA6: methods that a path does not answer are told which it does.
+#[tokio::test]
+async fn a_wrong_method_is_told_which_are_right() {
+    let shop = Shop::open(crate::SERVICE).await;
+    let one = format!("{START}/{UNKNOWN}");
+    for (method, path, allow) in [
+        (Method::GET, START.to_owned(), "POST, OPTIONS"),
+        (Method::PUT, START.to_owned(), "POST, OPTIONS"),
+        (Method::DELETE, one.clone(), "GET, HEAD, OPTIONS"),
+        (Method::POST, one.clone(), "GET, HEAD, OPTIONS"),
+        (Method::POST, format!("{one}/events"), "GET, HEAD, OPTIONS"),
+        (Method::GET, format!("{one}/cancel"), "POST, OPTIONS"),
+        (Method::GET, "/payment_webhook".into(), "POST, OPTIONS"),
+        (Method::TRACE, "/api/products".into(), "GET, HEAD, OPTIONS"),
+        (Method::PATCH, "/api/products/MUG-01".into(), "GET, HEAD, OPTIONS"),
+    ] {
+        let request = shop.http.request(method.clone(), format!("{}{path}", shop.shop_url()));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.headers().get("allow").and_then(|value| value.to_str().ok()), Some(allow), "{method} {path}");
+        check(answer, 405, "method_not_allowed").await.unwrap_or_else(|how| panic!("{method} {path}: {how}"));
+    }
+    shop.is_healthy().await;
+}
+
+/// Send bytes, read what comes until the connection ends or nothing comes for a while; the status line's number.
+async fn send_raw(shop: &Shop, bytes: &[u8]) -> Option<u16> {
+    let address = shop.shop_url().replace("http://", "");
+    let (mut reading, mut writing) = TcpStream::connect(address).await.expect("connect").into_split();
+    // The server may refuse and close before it has read everything.
+    let write = async {
+        let _ = writing.write_all(bytes).await;
+    };
+    let mut text = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(15), async {
+        let mut part = [0; 4_096];
+        while !text.windows(4).any(|end| end == b"\r\n\r\n") {
+            match reading.read(&mut part).await {
+                Ok(count) if count > 0 => text.extend_from_slice(&part[..count]),
+                _ => break,
+            }
+        }
+    });
+    let ((), read) = tokio::join!(write, read);
+    read.expect("an answer, or the end of the connection, in time");
+    String::from_utf8_lossy(&text).split(' ').nth(1)?.parse().ok()
+}
+
+/// FA5, FA6: what no client library sends.
+#[tokio::test]
+async fn requests_that_break_the_rules_of_http_are_refused_and_leave_no_trace() {
+    let shop = Shop::open(crate::SERVICE).await;
+    shop.until_idle().await;
+    let before = traces(&shop).await;
+    let head = format!("POST {START} HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\n");
+    let length = GOOD_CART.len();
+    let chunk = format!("{:x}\r\n{}\r\n", 50_000, " ".repeat(50_000));
+    let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
+    for (name, request, statuses) in [
+        ("1 MB in chunks", format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(20)), &[413][..]),
+        ("a chunk without a size", format!("{head}transfer-encoding: chunked\r\n\r\nlarge\r\n{GOOD_CART}\r\n0\r\n\r\n"), &[400]),
+        ("two lengths", format!("{head}content-length: {length}\r\ncontent-length: 5\r\n\r\n{GOOD_CART}"), &[400]),
+        ("a negative length", format!("{head}content-length: -1\r\n\r\n{GOOD_CART}"), &[400]),
+        ("a length and chunks", format!("{head}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{{\r\n0\r\n\r\n"), &[400]),
+        ("200 headers", format!("{head}{many}content-length: {length}\r\n\r\n{GOOD_CART}"), &[400, 431]),
+        ("a header of 500 KB", format!("{head}x-large: {}\r\n\r\n", "x".repeat(500_000)), &[400, 431]),
+        ("a header with a zero in it", format!("{head}x-zero: a\0b\r\n\r\n"), &[400]),
+        ("no HTTP", "buy me a mug\r\n\r\n".to_owned(), &[400]),
+        ("another version", format!("POST {START} HTTP/3.7\r\nhost: shop\r\n\r\n"), &[400, 505]),
+        ("a method that nobody knows", format!("BUY {START} HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n"), &[405]),
+        ("a way out of the path", format!("GET {START}/../../metrics HTTP/1.1\r\nhost: shop\r\naccept: {JSON}\r\n\r\n"), &[400, 404]),
+    ] {
+        let status = send_raw(&shop, request.as_bytes()).await;
+        assert!(status.is_some_and(|status| statuses.contains(&status)), "{name}: {status:?}");
+    }
+    assert_eq!(traces(&shop).await, before);
+    shop.is_healthy().await;
+}
+
+/// A client that goes away in the middle of its request has asked for nothing.
+#[tokio::test]
+async fn half_a_request_is_no_request() {
+    let shop = Shop::open(crate::SERVICE).await;
+    shop.until_idle().await;
+    let before = traces(&shop).await;
+    let length = GOOD_CART.len() + 1;
+    let request = format!("POST {START} HTTP/1.1\r\nhost: shop\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n{GOOD_CART}");
+    let address = shop.shop_url().replace("http://", "");
+    let mut connection = TcpStream::connect(address).await.expect("connect");
+    connection.write_all(request.as_bytes()).await.expect("send");
+    connection.shutdown().await.expect("stop sending");
+    // It is told, if it listens; the connection ends either way.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(15), connection.read_to_end(&mut rest)).await.expect("an end in time");
+    assert!(!String::from_utf8_lossy(&rest).contains(" 201 "));
+    assert_eq!(traces(&shop).await, before);
+    shop.is_healthy().await;
+}
+
+/// D14: a webhook is taken only when it is stored; until then the provider sends it again.
+#[tokio::test]
+async fn a_webhook_that_cannot_be_stored_is_not_taken() {
+    let mut shop = Shop::open(crate::SERVICE).await;
+    shop.fault(json!({ "call": "webhook", "fault": "hold" })).await;
+    let checkout = shop.checkout("MUG-01", 1).await;
+    let id = checkout["workflow_id"].as_str().expect("an id").to_owned();
+    shop.pay(&checkout).await;
+    let event = json!({
+        "id": "evt_by_hand", "type": "payment_session.paid", "payment_status": "paid",
+        "session_id": checkout["payment"]["session_id"], "client_reference_id": id, "amount": 1490, "currency": "eur",
+    });
+    let event = event.to_string();
+    let tell = async |shop: &Shop| {
+        let request = shop.http.post(format!("{}/payment_webhook", shop.shop_url())).header("content-type", JSON);
+        request.header("Payment-Signature", sign(&event)).body(event.clone()).send().await.expect("an answer")
+    };
+    shop.server.kill().expect("kill nats-server");
+    let answer = tell(&shop).await;
+    assert!(answer.headers().contains_key("retry-after"));
+    check(answer, 503, "unavailable").await.expect("a refusal that asks to come again");
+    shop.server.restart().await.expect("start nats-server again");
+    shop.until_ready().await;
+    assert_eq!(shop.view(&id).await["status"], "awaiting_payment");
+
+    let taken = eventually("the webhook is taken", async || {
+        let answer = tell(&shop).await;
+        (answer.status() == 200).then_some(answer)
+    });
+    let taken: Value = taken.await.json().await.expect("JSON");
+    assert_eq!(taken["received"], true);
+    shop.until_status(&id, "paid").await;
+    let again: Value = tell(&shop).await.json().await.expect("JSON");
+    assert_eq!(again["duplicate"], true);
+    // The provider's own telling of the same payment changes nothing.
+    shop.no_faults().await;
+    eventually("both tellings are stored", async || (shop.messages_in(StreamName::Webhooks).await == 2).then_some(())).await;
+    shop.until_idle().await;
+    assert_eq!(shop.event_types(&id).await.len(), 5);
+    shop.is_healthy().await;
+}
