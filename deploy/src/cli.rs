@@ -97,7 +97,7 @@ pub async fn run_provision(args: &ProvisionArgs) -> anyhow::Result<()> {
 /// When the streams cannot be read.
 pub async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let nats = connect(&args.nats, "doctor").await?;
-    let report = doctor::examine(&nats, doctor::Options::default()).await?;
+    let report = doctor::examine(&nats, doctor::Options { progress: true, ..doctor::Options::default() }).await?;
     if args.json {
         report.print_json()?
     } else {

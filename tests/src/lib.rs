@@ -7,6 +7,6 @@ mod streams;
 mod wait;
 
 pub use process::Service;
-pub use shop::{OPERATOR_TOKEN, Shop, ShopOptions};
+pub use shop::{OPERATOR_TOKEN, Shop, ShopOptions, free_ports};
 pub use streams::Parked;
 pub use wait::{eventually, eventually_within};

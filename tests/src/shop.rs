@@ -528,7 +528,10 @@ async fn hurry(nats: &Nats, ack_wait: Duration) {
 }
 
 /// Ports that nobody uses at the moment.
-fn free_ports(count: usize) -> Vec<u16> {
+///
+/// # Panics
+/// When there are none.
+pub fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()

@@ -83,7 +83,8 @@ fn carts(table: &mut Table<'_>) {
     table.cart("a total of their own", r#"{"items":[{"sku":"MUG-01","quantity":1}],"total":1}"#);
     table.cart("items twice", r#"{"items":[{"sku":"MUG-01","quantity":1}],"items":[{"sku":"MUG-01","quantity":2}]}"#);
     table.cart("quantity twice", r#"{"items":[{"sku":"MUG-01","quantity":1,"quantity":2}]}"#);
-    table.cart("one article in two lines", r#"{"items":[{"sku":"MUG-01","quantity":1},{"sku":"MUG-01","quantity":1}]}"#);
+    table
+        .cart("one article in two lines", r#"{"items":[{"sku":"MUG-01","quantity":1},{"sku":"MUG-01","quantity":1}]}"#);
     table.cart("half of it", &GOOD_CART.as_bytes()[..20]);
     table.cart("two of them", format!("{GOOD_CART}{GOOD_CART}"));
     table.cart("a list", r#"[{"sku":"MUG-01","quantity":1}]"#);
@@ -94,12 +95,16 @@ fn carts(table: &mut Table<'_>) {
     table.cart("1,000 lines", json!({ "items": lines }).to_string());
     table.cart("20,000 empty lines", format!(r#"{{"items":[{}]}}"#, vec!["{}"; 20_000].join(",")));
     table.cart("deep lists", format!(r#"{{"items":{}"#, "[".repeat(60_000)));
-    table.cart("a deep sku", format!(r#"{{"items":[{{"sku":{}1{},"quantity":1}}]}}"#, "[".repeat(1_000), "]".repeat(1_000)));
+    table.cart(
+        "a deep sku",
+        format!(r#"{{"items":[{{"sku":{}1{},"quantity":1}}]}}"#, "[".repeat(1_000), "]".repeat(1_000)),
+    );
     table.cart("deep objects", format!(r#"{{"items":{}"#, r#"{"items":"#.repeat(5_000)));
 }
 
 fn bodies(table: &mut Table<'_>) {
-    let post = |table: &Table<'_>, kind: &str| table.request(Method::POST, START).header("content-type", kind.to_owned());
+    let post =
+        |table: &Table<'_>, kind: &str| table.request(Method::POST, START).header("content-type", kind.to_owned());
     let large = json!({ "items": vec![json!({ "sku": "MUG-01", "quantity": 1 }); 100_000] }).to_string();
     table.add("100,000 lines", post(table, JSON).body(large), 413, "too_large");
     table.add("1 MB", post(table, JSON).body(vec![b' '; 1_000_000]), 413, "too_large");
@@ -109,15 +114,6 @@ fn bodies(table: &mut Table<'_>) {
     }
     let compressed = post(table, JSON).header("content-encoding", "gzip").body(GOOD_CART);
     table.add("compressed", compressed, 415, "unsupported_media_type");
-    for (name, form) in [
-        ("without an article", "quantity=1"),
-        ("of none", "sku=MUG-01&quantity=0"),
-        ("with JSON in it", GOOD_CART),
-        ("with a bad key", "sku=MUG-01&quantity=1&idempotency_key=a%20b"),
-    ] {
-        let request = post(table, "application/x-www-form-urlencoded").header("accept", JSON).body(form);
-        table.add(format!("a form {name}"), request, 400, "validation");
-    }
 }
 
 fn keys(table: &mut Table<'_>) {
@@ -140,7 +136,9 @@ fn addresses(table: &mut Table<'_>) {
     let upper = UNKNOWN.to_uppercase();
     let bare = UNKNOWN.replace('-', "");
     for id in [&*upper, &bare, &long, "1", "*", "%3E", "a.b", "%00", "%2e%2e%2fother", "%F0%9F%8E%81"] {
-        for (method, rest) in [(Method::GET, ""), (Method::GET, "/events"), (Method::POST, "/cancel"), (Method::GET, "?wait=1")] {
+        for (method, rest) in
+            [(Method::GET, ""), (Method::GET, "/events"), (Method::POST, "/cancel"), (Method::GET, "?wait=1")]
+        {
             let request = table.request(method, &format!("{START}/{id}{rest}")).header("accept", JSON);
             table.add(format!("id {id:.40} {rest}"), request, 400, "validation");
         }
@@ -164,7 +162,8 @@ fn addresses(table: &mut Table<'_>) {
 
 fn restocks(table: &mut Table<'_>) {
     let post = |table: &Table<'_>, token: &str| {
-        let request = table.request(Method::POST, "/api/products/MUG-01/restock").header("authorization", token.to_owned());
+        let request =
+            table.request(Method::POST, "/api/products/MUG-01/restock").header("authorization", token.to_owned());
         request.header("content-type", JSON)
     };
     let good = r#"{"quantity":5}"#;
@@ -174,7 +173,14 @@ fn restocks(table: &mut Table<'_>) {
     }
     let token = format!("Bearer {OPERATOR_TOKEN}");
     table.add("restock without a key", post(table, &token).body(good), 400, "validation");
-    for body in [r#"{"quantity":0}"#, r#"{"quantity":-5}"#, r#"{"quantity":1.5}"#, "{}", "5", r#"{"quantity":5,"sku":"TEE-01"}"#] {
+    for body in [
+        r#"{"quantity":0}"#,
+        r#"{"quantity":-5}"#,
+        r#"{"quantity":1.5}"#,
+        "{}",
+        "5",
+        r#"{"quantity":5,"sku":"TEE-01"}"#,
+    ] {
         let request = post(table, &token).header("Idempotency-Key", "delivery-1").body(body);
         table.add(format!("restock of {body}"), request, 400, "validation");
     }
@@ -184,9 +190,8 @@ fn webhooks(table: &mut Table<'_>) {
     let post = |table: &Table<'_>, kind: &str| {
         table.request(Method::POST, "/payment_webhook").header("content-type", kind.to_owned())
     };
-    let signed = |table: &Table<'_>, body: String| {
-        post(table, JSON).header("Payment-Signature", sign(&body)).body(body)
-    };
+    let signed =
+        |table: &Table<'_>, body: String| post(table, JSON).header("Payment-Signature", sign(&body)).body(body);
     table.add("a webhook of 1 MB", post(table, JSON).body(vec![b' '; 1_000_000]), 413, "too_large");
     table.add("a webhook as text", post(table, "text/plain").body("{}"), 415, "unsupported_media_type");
     for body in ["", "paid", "{}", "[]", r#"{"id":"a.b"}"#, r#"{"id":"*"}"#] {
@@ -262,7 +267,39 @@ async fn every_bad_request_is_refused_with_a_problem_document_and_leaves_no_trac
         }
     }
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(began.elapsed() < Duration::from_millis(50) * u32::try_from(count).expect("a few"), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(50) * u32::try_from(count).expect("a few"),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(traces(&shop).await, before);
+    shop.is_healthy().await;
+}
+
+/// The store page's form is refused with a page for people, and leaves as little.
+#[tokio::test]
+async fn a_bad_form_is_refused_with_a_page_and_leaves_no_trace() {
+    let shop = Shop::open(crate::SERVICE).await;
+    shop.until_idle().await;
+    let before = traces(&shop).await;
+    for (name, form) in [
+        ("without an article", "quantity=1"),
+        ("of none", "sku=MUG-01&quantity=0"),
+        ("of a text", "sku=MUG-01&quantity=two"),
+        ("of another article's subject", "sku=MUG-01.x&quantity=1"),
+        ("with two articles", "sku=MUG-01&sku=TEE-01&quantity=1"),
+        ("with JSON in it", GOOD_CART),
+        ("with a bad key", "sku=MUG-01&quantity=1&idempotency_key=a%20b"),
+        ("with markup in it", "sku=%3Cscript%3E&quantity=1"),
+    ] {
+        let request = shop.http.post(format!("{}{START}", shop.shop_url()));
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 400, "{name}");
+        assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8", "{name}");
+        let page = answer.text().await.expect("a page");
+        assert!(page.contains("<h1") && !page.contains("<script>"), "{name}: {page}");
+    }
     assert_eq!(traces(&shop).await, before);
     shop.is_healthy().await;
 }
@@ -325,18 +362,38 @@ async fn requests_that_break_the_rules_of_http_are_refused_and_leave_no_trace() 
     let chunk = format!("{:x}\r\n{}\r\n", 50_000, " ".repeat(50_000));
     let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
     for (name, request, statuses) in [
-        ("1 MB in chunks", format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(20)), &[413][..]),
-        ("a chunk without a size", format!("{head}transfer-encoding: chunked\r\n\r\nlarge\r\n{GOOD_CART}\r\n0\r\n\r\n"), &[400]),
+        (
+            "1 MB in chunks",
+            format!("{head}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(20)),
+            &[413][..],
+        ),
+        (
+            "a chunk without a size",
+            format!("{head}transfer-encoding: chunked\r\n\r\nlarge\r\n{GOOD_CART}\r\n0\r\n\r\n"),
+            &[400],
+        ),
         ("two lengths", format!("{head}content-length: {length}\r\ncontent-length: 5\r\n\r\n{GOOD_CART}"), &[400]),
         ("a negative length", format!("{head}content-length: -1\r\n\r\n{GOOD_CART}"), &[400]),
-        ("a length and chunks", format!("{head}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{{\r\n0\r\n\r\n"), &[400]),
+        (
+            "a length and chunks",
+            format!("{head}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{{\r\n0\r\n\r\n"),
+            &[400],
+        ),
         ("200 headers", format!("{head}{many}content-length: {length}\r\n\r\n{GOOD_CART}"), &[400, 431]),
         ("a header of 500 KB", format!("{head}x-large: {}\r\n\r\n", "x".repeat(500_000)), &[400, 431]),
         ("a header with a zero in it", format!("{head}x-zero: a\0b\r\n\r\n"), &[400]),
         ("no HTTP", "buy me a mug\r\n\r\n".to_owned(), &[400]),
         ("another version", format!("POST {START} HTTP/3.7\r\nhost: shop\r\n\r\n"), &[400, 505]),
-        ("a method that nobody knows", format!("BUY {START} HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n"), &[405]),
-        ("a way out of the path", format!("GET {START}/../../metrics HTTP/1.1\r\nhost: shop\r\naccept: {JSON}\r\n\r\n"), &[400, 404]),
+        (
+            "a method that nobody knows",
+            format!("BUY {START} HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n"),
+            &[405],
+        ),
+        (
+            "a way out of the path",
+            format!("GET {START}/../../metrics HTTP/1.1\r\nhost: shop\r\naccept: {JSON}\r\n\r\n"),
+            &[400, 404],
+        ),
     ] {
         let status = send_raw(&shop, request.as_bytes()).await;
         assert!(status.is_some_and(|status| statuses.contains(&status)), "{name}: {status:?}");
@@ -352,14 +409,17 @@ async fn half_a_request_is_no_request() {
     shop.until_idle().await;
     let before = traces(&shop).await;
     let length = GOOD_CART.len() + 1;
-    let request = format!("POST {START} HTTP/1.1\r\nhost: shop\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n{GOOD_CART}");
+    let request = format!(
+        "POST {START} HTTP/1.1\r\nhost: shop\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n{GOOD_CART}"
+    );
     let address = shop.shop_url().replace("http://", "");
     let mut connection = TcpStream::connect(address).await.expect("connect");
     connection.write_all(request.as_bytes()).await.expect("send");
     connection.shutdown().await.expect("stop sending");
     // It is told, if it listens; the connection ends either way.
     let mut rest = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(15), connection.read_to_end(&mut rest)).await.expect("an end in time");
+    let _ =
+        tokio::time::timeout(Duration::from_secs(15), connection.read_to_end(&mut rest)).await.expect("an end in time");
     assert!(!String::from_utf8_lossy(&rest).contains(" 201 "));
     assert_eq!(traces(&shop).await, before);
     shop.is_healthy().await;
@@ -401,7 +461,8 @@ async fn a_webhook_that_cannot_be_stored_is_not_taken() {
     assert_eq!(again["duplicate"], true);
     // The provider's own telling of the same payment changes nothing.
     shop.no_faults().await;
-    eventually("both tellings are stored", async || (shop.messages_in(StreamName::Webhooks).await == 2).then_some(())).await;
+    eventually("both tellings are stored", async || (shop.messages_in(StreamName::Webhooks).await == 2).then_some(()))
+        .await;
     shop.until_idle().await;
     assert_eq!(shop.event_types(&id).await.len(), 5);
     shop.is_healthy().await;

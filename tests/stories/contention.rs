@@ -21,23 +21,40 @@ async fn cancel(shop: &Shop, gateway: usize, id: &str) -> u16 {
     shop.http.post(url).send().await.expect("an answer").status().as_u16()
 }
 
-/// Start a checkout, and at about its deadline pay and cancel it, each at another gateway.
+/// Wait until a number of steps of 20 ms before or after an instant; step 15 is the instant.
+async fn until_step(instant: time::Timestamp, step: u64) {
+    let start = instant - Duration::from_millis(300);
+    tokio::time::sleep(time::until(time::after(
+        start,
+        Duration::from_millis(20) * u32::try_from(step).expect("a few"),
+    )))
+    .await;
+}
+
+/// Start a checkout, and about its deadline pay and cancel it, each at another gateway: sometimes one first, sometimes the
+/// other, and every fifth time both at once.
 async fn meet(shop: &Shop, number: u64) -> String {
     let gateway = usize::from(number % 2 == 0);
     let items = json!([{ "sku": "MUG-01", "quantity": 1 }]);
     let answer = shop.post_checkout_at(gateway, None, &items).send().await.expect("an answer");
     assert_eq!(answer.status(), 201);
     let checkout: Value = answer.json().await.expect("JSON");
-    let deadline: time::Timestamp = checkout["expires_at"].as_str().expect("a deadline").parse().expect("a time");
-    // From well before the deadline, over the deadline, to just after it.
-    let lead = Duration::from_millis((CHECKOUTS - number) * 15);
-    tokio::time::sleep((time::until(deadline) + Duration::from_millis(60)).saturating_sub(lead)).await;
-    let pay = async {
-        // Refused when the session has been closed by then.
-        shop.sandbox("submit_payment", &json!({ "session_id": checkout["payment"]["session_id"] })).await.status()
-    };
     let id = id(&checkout);
-    tokio::join!(pay, cancel(shop, 1 - gateway, &id));
+    if number % 2 == 0 {
+        // This one's provider takes money even after it was asked not to.
+        shop.fault(json!({ "call": "submit_payment", "fault": "pay_after_close", "reference": id })).await;
+    }
+    let deadline: time::Timestamp = checkout["expires_at"].as_str().expect("a deadline").parse().expect("a time");
+    let pay = async {
+        until_step(deadline, number).await;
+        // Refused when the session has been closed by then.
+        shop.sandbox("submit_payment", &json!({ "session_id": checkout["payment"]["session_id"] })).await;
+    };
+    let cancel = async {
+        until_step(deadline, number * 7 % CHECKOUTS).await;
+        cancel(shop, 1 - gateway, &id).await;
+    };
+    tokio::join!(pay, cancel);
     id
 }
 
@@ -53,12 +70,11 @@ async fn kept(shop: &Shop, id: &str) -> i64 {
     sum("charges") - sum("refunds")
 }
 
-/// FT4, FA13: on two gateways and two workers, and a provider that takes money even after it was asked not to.
+/// FT4, FA13: on two gateways and two workers.
 #[tokio::test]
 async fn paying_cancelling_and_the_deadline_meet_in_thirty_checkouts() {
-    let options = ShopOptions { payment_timeout: "2s", workers: 2, gateways: 2, ..ShopOptions::default() };
+    let options = ShopOptions { payment_timeout: "3s", workers: 2, gateways: 2, ..ShopOptions::default() };
     let shop = Shop::open_with(crate::SERVICE, options).await;
-    shop.fault(json!({ "call": "submit_payment", "fault": "pay_after_close" })).await;
     let ids = join_all((0..CHECKOUTS).map(|number| meet(&shop, number))).await;
 
     let mut sold = 0;
@@ -95,8 +111,11 @@ async fn paying_cancelling_and_the_deadline_meet_in_thirty_checkouts() {
     shop.until_stock("MUG-01", 100 - sold, 0, sold).await;
     assert_eq!(shop.dead_letters().await, 0);
     shop.is_healthy().await;
-    let sums = shop.examine().await.summary.money["eur"];
+    let summary = shop.examine().await.summary;
+    let sums = summary.money["eur"];
     assert_eq!((sums.kept, sums.under_way), (i128::from(sold) * 1490, 0));
+    // It was a meeting: some were paid, some were not, and of those some had to give late money back.
+    assert!((1..CHECKOUTS).contains(&sold) && sums.returned > 0, "{summary:?}");
 }
 
 /// Where a checkout stands when its customer cancels.
@@ -128,14 +147,20 @@ async fn a_checkout_is_cancelled_at(#[case] moment: Moment, #[case] end: &str) {
     let mut shop = Shop::open_with(crate::SERVICE, options).await;
     let id = reach(&mut shop, moment).await;
     let status = cancel(&shop, 0, &id).await;
-    let has_ended = matches!(moment, Moment::LateMoney);
-    assert_eq!(status, if has_ended { 409 } else { 202 }, "it is not over yet, or over otherwise");
+    let expected = match moment {
+        // The payment can be closed at once, so the answer may be the end.
+        Moment::OpeningPayment => &[200, 202][..],
+        Moment::LateMoney => &[409],
+        Moment::Reserving | Moment::ClosingPayment | Moment::Paying | Moment::Releasing => &[202],
+    };
+    assert!(expected.contains(&status), "{status}");
     shop.no_faults().await;
     if !shop.is_running(Service::Inventory(0)) {
         shop.start(Service::Inventory(0));
     }
 
-    let view = shop.until(&id, &format!("{id} is {end}"), |view| view["status"] == end && view["refund"] != "pending").await;
+    let view =
+        shop.until(&id, &format!("{id} is {end}"), |view| view["status"] == end && view["refund"] != "pending").await;
     assert_eq!(view["refund"] == "refunded", matches!(moment, Moment::LateMoney), "{view}");
     let sold = u64::from(end == "paid");
     shop.until_stock("MUG-01", 100 - sold, 0, sold).await;
@@ -194,11 +219,13 @@ async fn reach(shop: &mut Shop, moment: Moment) -> String {
 
 /// A checkout that was accepted, and is not open for payment yet.
 async fn started(shop: &Shop) -> String {
-    let answer = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     id(&answer.json().await.expect("JSON"))
 }
 
 async fn until_recorded(shop: &Shop, id: &str, event: &str) {
-    eventually(&format!("{id} records {event}"), async || shop.event_types(id).await.contains(&event).then_some(())).await;
+    eventually(&format!("{id} records {event}"), async || shop.event_types(id).await.contains(&event).then_some(()))
+        .await;
 }

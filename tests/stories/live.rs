@@ -93,7 +93,8 @@ struct Events {
 impl Events {
     async fn of(shop: &Shop, gateway: usize, id: &str, after: Option<u64>) -> Self {
         let url = format!("{}/api/checkout_session/{id}/events", shop.gateway_url(gateway));
-        let request = after.iter().fold(shop.http.get(url), |request, id| request.header("Last-Event-ID", id.to_string()));
+        let request =
+            after.iter().fold(shop.http.get(url), |request, id| request.header("Last-Event-ID", id.to_string()));
         let answer = request.send().await.expect("the gateway answers");
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -149,7 +150,8 @@ async fn events_tell_the_whole_history_and_go_on_where_they_were_on_another_gate
     let sequences: Vec<u64> = records.iter().map(|record| record.sequence).collect();
     assert_eq!(told.iter().map(|(id, _)| *id).collect::<Vec<_>>(), sequences);
     assert!(told.iter().enumerate().all(|(place, (_, data))| data["index"] == place), "{told:?}");
-    let types: Vec<&str> = told.iter().flat_map(|(_, data)| data["types"].as_array().expect("types")).filter_map(Value::as_str).collect();
+    let types: Vec<&str> =
+        told.iter().flat_map(|(_, data)| data["types"].as_array().expect("types")).filter_map(Value::as_str).collect();
     assert_eq!(types, shop.event_types(id(&checkout)).await);
     assert_eq!(told.last().expect("events").1["status"], "paid");
 

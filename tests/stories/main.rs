@@ -21,6 +21,7 @@ mod out_of_stock;
 mod paid;
 mod paid_late;
 mod poison;
+mod power_off;
 mod provider_trouble;
 mod quarantine;
 mod refund_by_hand;

@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{
-    ids::WorkflowId,
-    streams::{ConsumerName, StreamName},
-};
+use common::{ids::WorkflowId, streams::StreamName};
 use stories::{Parked, Shop};
 
 const NUDGE: &str = r#"{"type":"nudge"}"#;
@@ -15,7 +12,8 @@ const NUDGE: &str = r#"{"type":"nudge"}"#;
 fn poison() -> Vec<(String, Bytes, &'static str, &'static str)> {
     let id = WorkflowId::random();
     let body = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let not_ours = r#"{"id":"evt_2","type":"payment_session.paid","payment_status":"paid","amount":1490,"currency":"eur"}"#;
+    let not_ours =
+        r#"{"id":"evt_2","type":"payment_session.paid","payment_status":"paid","amount":1490,"currency":"eur"}"#;
     vec![
         (format!("command.checkout.{id}"), body("buy me a mug"), "command", "cannot be read"),
         (format!("command.checkout.{id}"), body(""), "command", "cannot be read"),
@@ -76,25 +74,30 @@ async fn a_message_of_the_largest_size_is_parked_without_holding_up_the_others()
     let shop = Shop::open(crate::SERVICE).await;
     let size = shop.nats.client.max_payload();
     let started = Instant::now();
-    for consumer in [ConsumerName::WorkerCommands, ConsumerName::WorkerWebhooks, ConsumerName::WorkerDue] {
-        let subject = match consumer.stream() {
-            StreamName::Commands => format!("command.checkout.{}", WorkflowId::random()),
-            StreamName::Webhooks => "webhook.sandbox.evt_large".into(),
-            _ => "due.large".into(),
-        };
-        shop.store(&subject, vec![b'x'; size]).await;
+    let id = WorkflowId::random();
+    let subjects = [
+        format!("command.checkout.{id}"),
+        "webhook.sandbox.evt_large".into(),
+        "due.large".into(),
+        format!("inventory.command.{id}"),
+    ];
+    for subject in &subjects {
+        shop.store(subject, vec![b'x'; size]).await;
     }
     let checkout = shop.checkout("MUG-01", 1).await;
     shop.pay(&checkout).await;
     shop.until_status(checkout["workflow_id"].as_str().expect("an id"), "paid").await;
     assert!(started.elapsed() < Duration::from_secs(10), "it held up the others: {:?}", started.elapsed());
 
-    let parked = shop.until_parked(3).await;
+    let parked = shop.until_parked(subjects.len()).await;
     for one in &parked {
+        assert!(subjects.contains(&one.original_subject), "{}", one.original_subject);
         assert!(one.payload.len() > size / 2, "most of it is kept: {}", one.payload.len());
         assert!(one.reason.contains(&size.to_string()), "the reason tells that it was cut: {}", one.reason);
     }
     shop.until_idle().await;
-    assert_eq!(shop.messages_in(StreamName::Commands).await, 0, "parked and gone");
+    for stream in [StreamName::Commands, StreamName::InventoryCommands] {
+        assert_eq!(shop.messages_in(stream).await, 0, "parked and gone from {}", stream.as_str());
+    }
     shop.is_healthy().await;
 }

@@ -87,7 +87,8 @@ async fn nothing_is_done_for_a_checkout_whose_history_cannot_be_trusted(
     assert_eq!(shop.records(id).await.len(), 4, "nothing was appended");
     assert_eq!(shop.messages_ever_in(StreamName::Inventory).await, entries, "the inventory was not asked for anything");
     assert_eq!(shop.books(id).await[0]["refunds"], json!([]), "the provider was not asked for anything");
-    let shown = shop.http.get(format!("{}/api/checkout_session/{id}", shop.shop_url())).send().await.expect("an answer");
+    let shown =
+        shop.http.get(format!("{}/api/checkout_session/{id}", shop.shop_url())).send().await.expect("an answer");
     assert_eq!(shown.status(), 500);
     let problem: Value = shown.json().await.expect("JSON");
     assert_eq!((&problem["code"], &problem["workflow_id"]), (&json!("internal"), &json!(id)));
@@ -122,8 +123,12 @@ async fn the_sweep_does_not_fill_the_dead_letters_with_a_checkout_that_it_cannot
     shop.until_parked(4).await;
     // After 200, 400, 800 and 1,600 ms, not after 200, 300, 400 and 500.
     let subject = Subject::DeadLetter(common::subject::DeadLetterArea::History);
-    let letters = common::nats::read::subject(&shop.nats, StreamName::DeadLetters, &subject).await.expect("the letters");
+    let letters =
+        common::nats::read::subject(&shop.nats, StreamName::DeadLetters, &subject).await.expect("the letters");
     let fourth = letters[3].time.duration_since(damaged_at);
-    assert!(fourth >= jiff::SignedDuration::try_from(Duration::from_millis(1_600)).expect("a short time"), "{fourth:?}");
+    assert!(
+        fourth >= jiff::SignedDuration::try_from(Duration::from_millis(1_600)).expect("a short time"),
+        "{fourth:?}"
+    );
     only_this_one_is_broken(&shop, id, Damage::UnknownEvent.difference()).await;
 }

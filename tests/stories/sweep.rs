@@ -79,7 +79,8 @@ async fn a_reservation_that_was_lost_on_its_way_is_asked_for_again() {
     let options = ShopOptions { answer_timeout: "500ms", payment_timeout: "10m", ..watchful() };
     let mut shop = Shop::open_with(crate::SERVICE, options).await;
     shop.kill(Service::Inventory(0));
-    let answer = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
     assert_eq!(answer.status(), 202);
     let id = id(&answer.json().await.expect("JSON"));
     shop.lose(StreamName::InventoryCommands, "inventory.command.>").await;
@@ -100,11 +101,13 @@ async fn an_answer_that_was_lost_on_its_way_is_given_again() {
     shop.kill(Service::Inventory(0));
     shop.pay(&checkout).await;
     shop.until_status(&id, "settling").await;
-    shop.until(&id, "it is recorded as paid", |view| view["timeline"].as_array().is_some_and(|all| all.len() == 4)).await;
+    shop.until(&id, "it is recorded as paid", |view| view["timeline"].as_array().is_some_and(|all| all.len() == 4))
+        .await;
     shop.kill(Service::Worker(0));
     shop.start(Service::Inventory(0));
     shop.until_stock("MUG-01", 99, 0, 1).await;
-    stories::eventually("the answer waits", async || (shop.messages_in(StreamName::Commands).await > 0).then_some(())).await;
+    stories::eventually("the answer waits", async || (shop.messages_in(StreamName::Commands).await > 0).then_some(()))
+        .await;
     shop.lose(StreamName::Commands, &format!("command.checkout.{id}")).await;
     shop.start(Service::Worker(0));
     shop.until_status(&id, "paid").await;

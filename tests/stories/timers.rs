@@ -52,7 +52,9 @@ async fn a_call_that_comes_early_does_not_shorten_the_time_to_pay() {
     shop.until_status(&id, "expired").await;
 
     let records = shop.records(&id).await;
-    let records = records.iter().map(|stored| serde_json::from_slice::<Record<CheckoutEvent>>(&stored.payload).expect("a record"));
+    let records = records
+        .iter()
+        .map(|stored| serde_json::from_slice::<Record<CheckoutEvent>>(&stored.payload).expect("a record"));
     let records: Vec<_> = records.collect();
     let deadline = records.iter().flat_map(|record| &record.events).find_map(|event| match event {
         CheckoutEvent::StockReserved { payment_deadline } => Some(*payment_deadline),
@@ -71,7 +73,8 @@ async fn a_call_that_comes_early_does_not_shorten_the_time_to_pay() {
 /// FT3: the call comes late because nothing ran, and the customer had paid in time meanwhile: it is paid.
 #[tokio::test]
 async fn a_payment_in_time_counts_although_the_deadline_passed_while_nothing_ran() {
-    let mut shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "4s", ..ShopOptions::default() }).await;
+    let mut shop =
+        Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "4s", ..ShopOptions::default() }).await;
     let checkout = shop.checkout("MUG-01", 1).await;
     let id = id(&checkout);
     for service in [Service::Gateway(0), Service::Worker(0), Service::Inventory(0)] {

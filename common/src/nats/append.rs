@@ -108,6 +108,8 @@ pub(super) async fn publish_once(
         Err(error) => match error.kind() {
             // Nobody listens on the subject: the stream has no leader at the moment, or does not exist.
             RequestErrorKind::NoResponders => Answer::TryAgain("no stream answers on this subject".into()),
+            // It was not even sent, and never will be.
+            RequestErrorKind::MaxPayloadExceeded => Answer::Refused { code: 0, reason: error.to_string() },
             _ => Answer::Unknown(error.to_string()),
         },
     }

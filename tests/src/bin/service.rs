@@ -41,6 +41,11 @@ enum Service {
         #[command(flatten)]
         config: payment_sandbox::Config,
     },
+    /// The whole shop in one process, nats-server included.
+    Up {
+        #[command(flatten)]
+        args: Box<deploy::up::UpArgs>,
+    },
 }
 
 #[tokio::main]
@@ -63,5 +68,6 @@ async fn main() -> anyhow::Result<()> {
             gateway::run(config, nats, payment.build()?, stop).await
         }
         Service::Sandbox { config } => payment_sandbox::run(config, stop).await,
+        Service::Up { args } => deploy::up::up(*args, stop).await,
     }
 }

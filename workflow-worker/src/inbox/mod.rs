@@ -102,7 +102,13 @@ impl Inbox {
                     inbox.take_turn(workflow, input, message).await;
                 });
             }
-            Err(Unroutable { reason }) => settle::park(&self.nats, &message, &reason).await,
+            // Beside the others: parking may take a while when the dead letters cannot be written.
+            Err(Unroutable { reason }) => {
+                self.turns.spawn(async move {
+                    let _permit = permit;
+                    settle::park(&inbox.nats, &message, &reason).await;
+                });
+            }
         }
     }
 
