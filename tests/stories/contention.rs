@@ -34,13 +34,13 @@ async fn until_step(instant: time::Timestamp, step: u64) {
 /// Start a checkout, and about its deadline pay and cancel it, each at another gateway: sometimes one first, sometimes the
 /// other, and every fifth time both at once.
 async fn meet(shop: &Shop, number: u64) -> String {
-    let gateway = usize::from(number % 2 == 0);
+    let gateway = usize::from(number.is_multiple_of(2));
     let items = json!([{ "sku": "MUG-01", "quantity": 1 }]);
     let answer = shop.post_checkout_at(gateway, None, &items).send().await.expect("an answer");
     assert_eq!(answer.status(), 201);
     let checkout: Value = answer.json().await.expect("JSON");
     let id = id(&checkout);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         // This one's provider takes money even after it was asked not to.
         shop.fault(json!({ "call": "submit_payment", "fault": "pay_after_close", "reference": id })).await;
     }
