@@ -25,6 +25,12 @@ const BUILT_IN: &str = include_str!("../catalogue.csv");
 /// Namespace of the ids of first deliveries. Fixed for ever: another value would deliver again.
 const FIRST_DELIVERY_NAMESPACE: Uuid = Uuid::from_u128(0x8e6f_5a10_33c9_4d57_b1de_9b6a_0f4c_7713);
 
+/// Longest name of an article in characters: payment providers refuse longer ones.
+const MAX_NAME: usize = 250;
+
+/// Longest description of an article in characters; one message of the catalogue stays small.
+const MAX_DESCRIPTION: usize = 2_000;
+
 /// Seeding is part of starting; a server that is just being elected leader gets this long.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -75,6 +81,12 @@ fn parse(text: &str) -> anyhow::Result<Vec<CatalogueLine>> {
         let raw: RawLine = raw.with_context(|| format!("line {line}"))?;
         let amount = minor_units(&raw.price, raw.currency)
             .with_context(|| format!("line {line}: {:?} is not a price such as 12.90", raw.price))?;
+        let (name, description) = (raw.name.chars().count(), raw.description.chars().count());
+        ensure!((1..=MAX_NAME).contains(&name), "line {line}: the name must have 1 to {MAX_NAME} characters");
+        ensure!(
+            description <= MAX_DESCRIPTION,
+            "line {line}: the description must have at most {MAX_DESCRIPTION} characters"
+        );
         let picture = raw.picture;
         let price = Money { amount, currency: raw.currency };
         let product = Product {
@@ -170,6 +182,7 @@ mod tests {
             ("A,a,a,1,euro,,1", "line 2"),
             ("A b,a,a,1,eur,,1", "line 2"),
             ("A,a,a,1,eur,,-1", "line 2"),
+            ("A,,a,1,eur,,1", "the name must have 1 to 250"),
             ("A,a,a,1,eur,,1\nA,a,a,1,eur,,1", "line 3"),
             ("", "no articles"),
         ] {

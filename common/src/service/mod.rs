@@ -1,6 +1,7 @@
 //! What every service does the same way: start, be watched, serve HTTP, stop.
 
 pub mod http;
+mod metric_help;
 pub mod monitor;
 pub mod shutdown;
 pub mod telemetry;

@@ -5,6 +5,8 @@ use std::{io::IsTerminal as _, sync::OnceLock, time::Duration};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+use super::metric_help::HELP;
+
 /// Bounds of latency histograms in seconds: from a local read to a provider's time-out.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -46,6 +48,10 @@ pub fn init_metrics() {
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_err() || METRICS.set(handle.clone()).is_err() {
         return;
+    }
+    for (name, help) in HELP {
+        // The exporter keeps one help text per name, whatever kind of metric it turns out to be.
+        metrics::describe_counter!(*name, *help);
     }
     tokio::spawn(async move {
         loop {
