@@ -259,14 +259,10 @@ async fn a_webhook_that_cannot_be_stored_is_not_taken() {
     check(answer, 503, "unavailable").await.expect("a refusal that asks to come again");
     shop.server.restart().await.expect("start nats-server again");
     shop.until_ready().await;
-    assert_eq!(shop.view(&id).await["status"], "awaiting_payment");
 
-    let taken = eventually("the webhook is taken", async || {
-        let answer = tell(&shop).await;
-        (answer.status() == 200).then_some(answer)
-    });
-    let taken: Value = taken.await.json().await.expect("JSON");
-    assert_eq!(taken["received"], true);
+    // What was answered 503 is unknown, not refused: the client may have sent it after it was connected again. So this
+    // telling is the first or the second, and counts once either way.
+    eventually("the webhook is taken", async || (tell(&shop).await.status() == 200).then_some(())).await;
     shop.until_status(&id, "paid").await;
     let again: Value = tell(&shop).await.json().await.expect("JSON");
     assert_eq!(again["duplicate"], true);
