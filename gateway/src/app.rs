@@ -232,6 +232,14 @@ impl App {
         }
     }
 
+    /// A catalogue that is still being read must not look empty: an article would seem not to exist.
+    pub(crate) fn must_know_catalogue(&self) -> Result<(), Problem> {
+        if self.catalogue.is_loaded() {
+            return Ok(());
+        }
+        Err(Problem::unavailable("The catalogue is still being read; try again in a moment."))
+    }
+
     /// Why the gateway should not get requests now; `None` when it should.
     pub(crate) async fn not_ready(&self) -> Option<String> {
         if self.stop.is_cancelled() {

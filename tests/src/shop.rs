@@ -451,7 +451,9 @@ impl Shop {
     /// Wait until an article shows these numbers.
     pub async fn until_stock(&self, sku: &str, available: u64, reserved: u64, sold: u64) {
         eventually(&format!("{sku} has {available} available, {reserved} reserved, {sold} sold"), async || {
-            let product = self.product(sku).await;
+            // A gateway that has just been started still reads the catalogue.
+            let answer = self.http.get(format!("{}/api/products/{sku}", self.shop_url())).send().await.ok()?;
+            let product: Value = answer.error_for_status().ok()?.json().await.ok()?;
             let is = (product["available"].as_u64(), product["reserved"].as_u64(), product["sold"].as_u64());
             (is == (Some(available), Some(reserved), Some(sold))).then_some(())
         })

@@ -103,20 +103,15 @@ where
 
 fn store_page(app: &App, asked: &Asked) -> Result<Response, Problem> {
     app.admit(asked)?;
-    must_be_stocked(app)?;
+    app.must_know_catalogue()?;
     let fresh_key = || Uuid::now_v7().to_string().parse().expect("a UUID is 36 visible characters");
     Ok(html(StatusCode::OK, store::page(&app.articles(), fresh_key)))
 }
 
 fn stock(app: &App, asked: &Asked) -> Result<Response, Problem> {
     app.admit(asked)?;
-    must_be_stocked(app)?;
+    app.must_know_catalogue()?;
     Ok(html(StatusCode::OK, store::stock_fragment(&app.articles())))
-}
-
-/// A store that does not know its stock yet must not look empty.
-fn must_be_stocked(app: &App) -> Result<(), Problem> {
-    if app.catalogue.is_loaded() { Ok(()) } else { Err(Problem::unavailable("The catalogue is still being read.")) }
 }
 
 async fn order_page(app: Arc<App>, asked: Asked, id: String) -> Result<Response, Problem> {

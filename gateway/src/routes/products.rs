@@ -48,11 +48,13 @@ pub(super) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
         (status = 200, description = "A page of articles in the order of their SKUs", body = ProductListBody),
         (status = 400, description = "validation", body = reply::ProblemBody),
         (status = 429, description = "rate_limited", body = reply::ProblemBody),
+        (status = 503, description = "unavailable: the catalogue is still being read", body = reply::ProblemBody),
     )
 )]
 pub(crate) fn products(app: &App, asked: &Asked) -> Result<Response, Problem> {
     app.admit(asked)?;
     let (after, limit) = read_page(&asked.query)?;
+    app.must_know_catalogue()?;
     Ok(reply::json(StatusCode::OK, &list(&app.catalogue, after.as_ref(), limit)))
 }
 
@@ -65,11 +67,13 @@ pub(crate) fn products(app: &App, asked: &Asked) -> Result<Response, Problem> {
         (status = 400, description = "validation", body = reply::ProblemBody),
         (status = 404, description = "not_found", body = reply::ProblemBody),
         (status = 429, description = "rate_limited", body = reply::ProblemBody),
+        (status = 503, description = "unavailable: the catalogue is still being read", body = reply::ProblemBody),
     )
 )]
 pub(crate) fn product(app: &App, sku: &str, asked: &Asked) -> Result<Response, Problem> {
     app.admit(asked)?;
     let sku = read_sku(sku)?;
+    app.must_know_catalogue()?;
     let article = app.catalogue.find(&sku).ok_or_else(|| unknown_product(&sku))?;
     Ok(reply::json(StatusCode::OK, &ProductBody::from(article)))
 }

@@ -112,6 +112,7 @@ pub(crate) async fn restock(
             .with_error("Idempotency-Key", "is missing")
     })?;
     let quantity = read_quantity(asked, &body?)?;
+    app.must_know_catalogue()?;
     app.catalogue.find(&sku).ok_or_else(|| unknown_product(&sku))?;
     app.must_be_connected()?;
     let restock_id = restock_id(&key);

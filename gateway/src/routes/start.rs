@@ -181,9 +181,7 @@ async fn publish(app: &App, asked: &Asked, wanted: &Wanted, deadline: Instant) -
 }
 
 fn priced(app: &App, wanted: &Wanted) -> Result<CheckoutCommand, Problem> {
-    if !app.catalogue.is_loaded() {
-        return Err(Problem::unavailable("The catalogue is still being read; try again in a moment."));
-    }
+    app.must_know_catalogue()?;
     let skus = match (&wanted.cart, &app.config.default_product) {
         (Cart::Items(items), _) => items.iter().map(|item| item.sku.clone()).collect(),
         (Cart::Default, crate::config::DefaultProduct::Sku(sku)) => vec![sku.clone()],
