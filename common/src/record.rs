@@ -5,10 +5,14 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{contracts::TypeName, time::Timestamp};
+use crate::{
+    contracts::{TypeName, Versioned},
+    time::Timestamp,
+};
 
 /// SHA-256 of a record's stored bytes, in hex.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +56,13 @@ impl From<RecordHash> for String {
 }
 
 /// The body of one history message: what one decision led to, all of it or nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// In memory it always has today's shape: a record of an older version is brought up to date when it is read, and what is
+/// written says by which version (`version`; absent means 1).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "StoredRecord", bound(deserialize = "E: Versioned"))]
 pub struct Record<E> {
     /// The types of the events joined with `+`; stands first so that the stream is legible.
-    #[serde(rename = "type")]
     pub types: String,
     /// 0, 1, 2, … without a gap.
     pub index: u64,
@@ -66,11 +73,75 @@ pub struct Record<E> {
     /// What happened, in order; at least one.
     pub events: Vec<E>,
     /// Hash of the record before; none for the first.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous: Option<RecordHash>,
 }
 
-impl<E: TypeName + Serialize> Record<E> {
+/// A record as it is stored, by any version; for those who look at it without understanding its events.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StoredRecord {
+    /// The types of the events joined with `+`.
+    #[serde(rename = "type")]
+    pub types: String,
+    /// The version of the kind's events that wrote it.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// 0, 1, 2, … without a gap.
+    pub index: u64,
+    /// Where the workflow stood after it.
+    pub status: String,
+    /// The time that the decision was given.
+    pub at: Timestamp,
+    /// What happened, in the shape of its version.
+    pub events: Vec<Value>,
+    /// Hash of the record before; none for the first.
+    #[serde(default)]
+    pub previous: Option<RecordHash>,
+}
+
+/// The version of records that name none: there was only one when they were written.
+const FIRST_VERSION: u32 = 1;
+
+fn first_version() -> u32 {
+    FIRST_VERSION
+}
+
+impl<E: Versioned> TryFrom<StoredRecord> for Record<E> {
+    type Error = serde_json::Error;
+
+    fn try_from(stored: StoredRecord) -> Result<Self, serde_json::Error> {
+        let StoredRecord { types, version, index, status, at, events, previous } = stored;
+        if version > E::VERSION {
+            let known = E::VERSION;
+            return Err(serde::de::Error::custom(format!("it has version {version}, and this service knows {known}")));
+        }
+        let up_to_date = |mut event: Value| {
+            (version..E::VERSION).for_each(|from| E::upcast(from, &mut event));
+            serde_json::from_value(event)
+        };
+        let events = events.into_iter().map(up_to_date).collect::<Result<_, _>>()?;
+        Ok(Self { types, index, status, at, events, previous })
+    }
+}
+
+impl<E: Versioned + Serialize> Serialize for Record<E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.types)?;
+        if E::VERSION > FIRST_VERSION {
+            map.serialize_entry("version", &E::VERSION)?;
+        }
+        map.serialize_entry("index", &self.index)?;
+        map.serialize_entry("status", &self.status)?;
+        map.serialize_entry("at", &self.at)?;
+        map.serialize_entry("events", &self.events)?;
+        if let Some(previous) = &self.previous {
+            map.serialize_entry("previous", previous)?;
+        }
+        map.end()
+    }
+}
+
+impl<E: TypeName + Versioned + Serialize> Record<E> {
     /// The bytes that are stored.
     ///
     /// # Errors
@@ -97,6 +168,16 @@ pub struct ChainEnd {
 /// A history that cannot be trusted: nothing may be done for this workflow until a person has looked at it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokenHistory {
+    /// A record that a newer version wrote, in a shape that this one does not know. Nothing is wrong with it.
+    #[error("record {index} ({types}) needs a newer version of this service: {reason}")]
+    NeedsNewerVersion {
+        /// Its place.
+        index: u64,
+        /// The types of its events, as it names them.
+        types: String,
+        /// What the parser said.
+        reason: String,
+    },
     /// The bytes are not a record, or hold an event that this version does not know.
     #[error("record {index} cannot be read: {reason}")]
     Unreadable {
@@ -140,9 +221,8 @@ impl ChainEnd {
     ///
     /// # Errors
     /// [`BrokenHistory`] when it cannot be read, leaves a gap or does not name its predecessor.
-    pub fn read_next<E: DeserializeOwned>(&mut self, stored: &[u8]) -> Result<Record<E>, BrokenHistory> {
-        let record: Record<E> = serde_json::from_slice(stored)
-            .map_err(|error| BrokenHistory::Unreadable { index: self.next_index, reason: error.to_string() })?;
+    pub fn read_next<E: Versioned>(&mut self, stored: &[u8]) -> Result<Record<E>, BrokenHistory> {
+        let record: Record<E> = serde_json::from_slice(stored).map_err(|error| self.unreadable::<E>(stored, &error))?;
         if record.index != self.next_index {
             return Err(BrokenHistory::Gap { expected: self.next_index, found: record.index });
         }
@@ -157,9 +237,95 @@ impl ChainEnd {
         Ok(record)
     }
 
+    /// Why bytes are no record of ours: damaged, or sound, in its place and of a newer version.
+    fn unreadable<E: Versioned>(&self, stored: &[u8], error: &serde_json::Error) -> BrokenHistory {
+        let (index, reason) = (self.next_index, error.to_string());
+        match serde_json::from_slice::<StoredRecord>(stored) {
+            Ok(record) if record.version > E::VERSION && record.index == index && record.previous == self.hash => {
+                BrokenHistory::NeedsNewerVersion { index, types: record.types, reason }
+            }
+            Ok(_) | Err(_) => BrokenHistory::Unreadable { index, reason },
+        }
+    }
+
     /// The chain goes on with these bytes, which are known to continue it.
     pub fn extend(&mut self, stored: &[u8]) {
         self.next_index += 1;
         self.hash = Some(RecordHash::of(stored));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Version 1 said `cents`, version 2 says `amount`, version 3 says in what.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Event {
+        Paid { amount: u64, currency: String },
+    }
+
+    impl TypeName for Event {
+        fn type_name(&self) -> &'static str {
+            "paid"
+        }
+    }
+
+    impl Versioned for Event {
+        const VERSION: u32 = 3;
+
+        fn upcast(from: u32, event: &mut Value) {
+            match from {
+                1 => event["amount"] = event["cents"].take(),
+                2 => event["currency"] = json!("eur"),
+                _ => {}
+            }
+        }
+    }
+
+    fn read(version: Option<u32>, event: &Value) -> Result<Record<Event>, BrokenHistory> {
+        let mut record = json!({
+            "type": "paid", "index": 0, "status": "paid", "at": "2026-01-01T00:00:00Z", "events": [event],
+        });
+        if let Some(version) = version {
+            record["version"] = json!(version);
+        }
+        ChainEnd::default().read_next(record.to_string().as_bytes())
+    }
+
+    fn paid() -> Event {
+        Event::Paid { amount: 5, currency: "eur".into() }
+    }
+
+    #[test]
+    fn a_record_of_each_older_version_is_brought_up_to_date_step_by_step() {
+        for (version, event) in [
+            (None, json!({ "type": "paid", "cents": 5 })),
+            (Some(1), json!({ "type": "paid", "cents": 5 })),
+            (Some(2), json!({ "type": "paid", "amount": 5 })),
+            (Some(3), json!({ "type": "paid", "amount": 5, "currency": "eur" })),
+        ] {
+            assert_eq!(read(version, &event).expect("a readable record").events, [paid()], "{version:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_says_its_version_and_reads_back() {
+        let record = read(Some(2), &json!({ "type": "paid", "amount": 5 })).expect("a readable record");
+        let bytes = record.to_bytes().expect("writable");
+        let text = String::from_utf8(bytes.clone()).expect("JSON");
+        assert!(text.starts_with(r#"{"type":"paid","version":3,"index":0,"#), "{text}");
+        assert_eq!(ChainEnd::default().read_next::<Event>(&bytes), Ok(record));
+    }
+
+    #[test]
+    fn a_newer_version_is_not_mistaken_for_damage() {
+        let newer = read(Some(4), &json!({ "type": "teleported" }));
+        assert!(matches!(newer, Err(BrokenHistory::NeedsNewerVersion { index: 0, .. })), "{newer:?}");
+        let unknown = read(Some(3), &json!({ "type": "teleported" }));
+        assert!(matches!(unknown, Err(BrokenHistory::Unreadable { index: 0, .. })), "{unknown:?}");
     }
 }

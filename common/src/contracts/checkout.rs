@@ -1,9 +1,10 @@
 //! A checkout: what may be asked of it and what may have happened in it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    TypeName,
+    TypeName, Versioned,
     inventory::{Lacking, StockAnswer},
 };
 use crate::{
@@ -125,7 +126,9 @@ pub struct PaymentNotice {
 
 /// What has happened in one checkout, oldest first, on `history.checkout.<id>`.
 ///
-/// Written for ever: add variants, never rename one. When it happened stands in the record around it.
+/// Written for ever; how it may change says [`Versioned`]. When it happened stands in the record around it.
+///
+/// Version 2 counts the time to pay in milliseconds; version 1 counted whole seconds, and a shorter time was none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum CheckoutEvent {
@@ -138,7 +141,7 @@ pub enum CheckoutEvent {
         /// What was asked.
         fingerprint: RequestFingerprint,
         /// How long the customer has to pay once the stock is reserved.
-        payment_timeout_seconds: u64,
+        payment_timeout_ms: u64,
         /// Who will take the money.
         provider: ProviderName,
     },
@@ -241,6 +244,18 @@ pub enum CheckoutEvent {
         /// What the provider said.
         reason: String,
     },
+}
+
+impl Versioned for CheckoutEvent {
+    const VERSION: u32 = 2;
+
+    fn upcast(from: u32, event: &mut Value) {
+        if from == 1 && event["type"] == "checkout_started" {
+            let seconds = event["payment_timeout_seconds"].as_u64();
+            // What has no such number cannot be read either way, and the reader says so.
+            event["payment_timeout_ms"] = seconds.map(|seconds| seconds.saturating_mul(1_000)).into();
+        }
+    }
 }
 
 impl TypeName for CheckoutEvent {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TypeName;
+use super::{TypeName, Versioned};
 use crate::{
     ids::{ProviderName, SessionId, WorkflowId},
     money::Money,
@@ -89,6 +89,8 @@ pub enum RefundEvent {
         reason: String,
     },
 }
+
+impl Versioned for RefundEvent {}
 
 impl TypeName for RefundEvent {
     fn type_name(&self) -> &'static str {

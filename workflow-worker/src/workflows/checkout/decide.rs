@@ -52,7 +52,7 @@ fn before_the_start(input: &Input<CheckoutCommand>) -> Decision {
             lines: lines.clone(),
             total: *total,
             fingerprint: fingerprint.clone(),
-            payment_timeout_seconds: input.settings.payment_timeout.as_secs(),
+            payment_timeout_ms: u64::try_from(input.settings.payment_timeout.as_millis()).unwrap_or(u64::MAX),
             provider: input.settings.provider.clone(),
         }]),
         Told::PaymentNotice(_) => {
@@ -71,7 +71,7 @@ fn before_the_start(input: &Input<CheckoutCommand>) -> Decision {
 fn stock_answered(started: &Started, answer: &StockAnswer, at: Timestamp) -> Decision {
     match (&started.phase, answer) {
         (Phase::Reserving, StockAnswer::Reserved {}) => {
-            let timeout = std::time::Duration::from_secs(started.order.payment_timeout_seconds);
+            let timeout = std::time::Duration::from_millis(started.order.payment_timeout_ms);
             Ok(vec![Event::StockReserved { payment_deadline: after(at, timeout) }])
         }
         (Phase::Reserving, StockAnswer::OutOfStock { lacking }) => {

@@ -7,21 +7,20 @@ use super::state::{Checkout, Ending, Order, Phase, Refund, RefundProgress, Start
 
 pub(super) fn evolve(checkout: Checkout, event: &Event) -> Checkout {
     match (checkout, event) {
-        (
-            Checkout::NotStarted,
-            Event::CheckoutStarted { lines, total, fingerprint, payment_timeout_seconds, provider },
-        ) => Checkout::Started(Box::new(Started {
-            order: Order {
-                lines: lines.clone(),
-                total: *total,
-                fingerprint: fingerprint.clone(),
-                payment_timeout_seconds: *payment_timeout_seconds,
-                provider: provider.clone(),
-            },
-            phase: Phase::Reserving,
-            session: None,
-            payment_deadline: None,
-        })),
+        (Checkout::NotStarted, Event::CheckoutStarted { lines, total, fingerprint, payment_timeout_ms, provider }) => {
+            Checkout::Started(Box::new(Started {
+                order: Order {
+                    lines: lines.clone(),
+                    total: *total,
+                    fingerprint: fingerprint.clone(),
+                    payment_timeout_ms: *payment_timeout_ms,
+                    provider: provider.clone(),
+                },
+                phase: Phase::Reserving,
+                session: None,
+                payment_deadline: None,
+            }))
+        }
         (Checkout::NotStarted, _) => Checkout::NotStarted,
         (Checkout::Started(mut started), event) => {
             remember(&mut started, event);

@@ -40,7 +40,7 @@ pub struct Order {
     /// What was asked under the key.
     pub fingerprint: RequestFingerprint,
     /// How long the customer has to pay.
-    pub payment_timeout_seconds: u64,
+    pub payment_timeout_ms: u64,
     /// Who takes the money.
     pub provider: ProviderName,
 }

@@ -1,11 +1,11 @@
-//! What a checkout does, told as stories: single decisions by theme, whole ways, random worlds, recorded histories.
+//! What a checkout does, told as stories: single decisions by theme, whole ways, recorded histories.
+//! Random worlds are in `tests/model`.
 
 mod cancelling;
 mod deadlines;
 mod fixtures;
 mod golden;
 mod late_money;
-mod properties;
 mod provider_trouble;
 mod shapes;
 mod starting;
@@ -13,4 +13,3 @@ mod stock;
 mod total;
 mod ways;
 mod webhooks;
-mod world;

@@ -121,8 +121,8 @@ fn fp6_a_nudge_after_the_deadline_gives_a_payment_up_that_was_never_opened() {
 #[test]
 fn a_deadline_beyond_all_time_is_the_last_instant() {
     let mut for_ever = started();
-    if let Event::CheckoutStarted { payment_timeout_seconds, .. } = &mut for_ever {
-        *payment_timeout_seconds = u64::MAX;
+    if let Event::CheckoutStarted { payment_timeout_ms, .. } = &mut for_ever {
+        *payment_timeout_ms = u64::MAX;
     }
     given::<Checkout>([for_ever])
         .when(stock(common::contracts::inventory::StockAnswer::Reserved {}), at(1))

@@ -145,7 +145,7 @@ pub(super) fn started() -> Event {
         lines: lines(),
         total: total(),
         fingerprint: RequestFingerprint("fingerprint of the cart".to_owned()),
-        payment_timeout_seconds: 120,
+        payment_timeout_ms: 120_000,
         provider: "sandbox".parse().expect("a provider's name"),
     }
 }

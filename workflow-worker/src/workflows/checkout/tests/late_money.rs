@@ -70,6 +70,15 @@ fn f2_late_money_told_again_is_refunded_once() {
     }
 }
 
+/// CASES F5: what was given back is told as paid again hours later: it stays given back, and the stock is not touched.
+#[test]
+fn f5_what_was_given_back_stays_given_back() {
+    let refunded = [owing_a_refund(), vec![refunded()]].concat();
+    let story = given::<Checkout>(refunded).when(paid(), at(36_000)).then_nothing().and_next(Next::Done);
+    let checkout = story.and_status("expired").state();
+    assert_eq!(checkout.refund_status(), Some(common::contracts::checkout::RefundStatus::Refunded));
+}
+
 /// CASES F3: it is asked again and again, and then a person sees it; nothing is dropped.
 #[test]
 fn f3_a_refund_that_is_never_answered_ends_with_a_person() {

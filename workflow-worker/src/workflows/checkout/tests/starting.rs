@@ -62,8 +62,8 @@ fn d8_a_webhook_of_a_checkout_that_was_not_started_is_kept_for_a_while() {
 #[test]
 fn e2_the_time_to_pay_is_frozen_by_the_start() {
     let mut with_another_timeout = started();
-    if let Event::CheckoutStarted { payment_timeout_seconds, .. } = &mut with_another_timeout {
-        *payment_timeout_seconds = 10;
+    if let Event::CheckoutStarted { payment_timeout_ms, .. } = &mut with_another_timeout {
+        *payment_timeout_ms = 10_000;
     }
     given::<Checkout>([with_another_timeout])
         .when(stock(common::contracts::inventory::StockAnswer::Reserved {}), at(1))

@@ -10,10 +10,10 @@ use common::{
 
 use super::fixtures::*;
 use crate::{
-    workflow::{Next, Rejection, Told},
+    workflow::{Next, Rejection, Told, Workflow as _},
     workflows::{
         checkout::Checkout,
-        stories::{at, given},
+        stories::{at, given, id, input},
     },
 };
 
@@ -75,6 +75,27 @@ fn d4_a_paid_webhook_again_changes_nothing() {
 fn d6_paid_after_declined_is_paid_while_the_session_is_being_closed() {
     let declined = [awaiting(), vec![Event::PaymentDeclined { notice: notice(PaymentOutcome::Declined) }]].concat();
     given::<Checkout>(declined).when(paid(), at(31)).then([payment_received()]).and_next(commit_stock());
+}
+
+/// CASES D6, FW5: in whatever order the provider's words arrive, money decides.
+#[test]
+fn fw5_in_every_order_of_the_provider_s_words_paid_wins() {
+    let [paid, declined, cancelled] = OUTCOMES;
+    for order in [
+        [paid, declined, cancelled],
+        [paid, cancelled, declined],
+        [declined, paid, cancelled],
+        [cancelled, paid, declined],
+        [declined, cancelled, paid],
+        [cancelled, declined, paid],
+    ] {
+        let mut checkout = awaiting().iter().fold(Checkout::default(), Checkout::evolve);
+        for outcome in order {
+            let events = checkout.decide(&input(at(30), told_by_webhook(notice(outcome)))).expect("no word is refused");
+            checkout = events.iter().fold(checkout, Checkout::evolve);
+        }
+        assert_eq!(checkout.next(id()), commit_stock(), "{order:?}");
+    }
 }
 
 /// CASES FW5: paid stays paid.
