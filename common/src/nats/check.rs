@@ -1,13 +1,28 @@
 //! Is the server as it must be? Services ask before they start, and stop with an error that says what to do.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::{
+    Error as ServerError,
+    consumer::pull,
+    context::{GetStreamError, GetStreamErrorKind},
+    stream::{Config, ConsumerError, ConsumerErrorKind},
+};
+use tokio::time::Instant;
 
 use super::connect::Nats;
 use crate::streams::{ConsumerName, DURABILITY_KEY, Durability, StreamName};
 
 /// What to run when something is missing; one sentence for every error of this file.
 const REMEDY: &str = "run `deploy provision` against this server (`cargo run` does so by itself)";
+
+/// After all nodes of a cluster were down, every stream and consumer elects a leader of its own, and until then nobody
+/// answers for it: seconds on a quiet machine, more on a busy one.
+const LEADER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two questions to a cluster that is still electing.
+const LEADER_PAUSE: Duration = Duration::from_millis(500);
 
 /// Check that the streams exist with the configuration that this version expects, that their consumers exist, and that
 /// the server syncs every write.
@@ -16,13 +31,8 @@ const REMEDY: &str = "run `deploy provision` against this server (`cargo run` do
 /// The first thing that is not as it must be, with what to do about it.
 pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) -> anyhow::Result<()> {
     for &stream in streams {
-        let info = nats
-            .jetstream
-            .get_stream(stream.as_str())
-            .await
-            .with_context(|| format!("stream {} is not there or cannot be asked: {REMEDY}", stream.as_str()))?;
-        let found = &info.cached_info().config;
-        let differences = differences(&stream.config(), found);
+        let found = stream_config(nats, stream).await?;
+        let differences = differences(&stream.config(), &found);
         if !differences.is_empty() {
             bail!("stream {} is not as it must be ({}): {REMEDY}", stream.as_str(), differences.join("; "));
         }
@@ -37,17 +47,68 @@ pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) ->
         }
     }
     for consumer in ConsumerName::ALL.into_iter().filter(|consumer| streams.contains(&consumer.stream())) {
-        nats.jetstream
-            .get_consumer_from_stream::<async_nats::jetstream::consumer::pull::Config, _, _>(
-                consumer.as_str(),
-                consumer.stream().as_str(),
-            )
-            .await
-            .with_context(|| {
-                format!("consumer {} of {} is not there: {REMEDY}", consumer.as_str(), consumer.stream().as_str())
-            })?;
+        consumer_exists(nats, consumer).await?;
     }
     Ok(())
+}
+
+async fn stream_config(nats: &Nats, stream: StreamName) -> anyhow::Result<Config> {
+    let name = stream.as_str();
+    let ask = || async move { Ok(nats.jetstream.get_stream(name).await?.cached_info().config.clone()) };
+    patiently(&format!("stream {name}"), ask, |error: &GetStreamError| match error.kind() {
+        GetStreamErrorKind::JetStream(error) => is_final(&error),
+        GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => true,
+        GetStreamErrorKind::Request => false,
+    })
+    .await
+}
+
+async fn consumer_exists(nats: &Nats, consumer: ConsumerName) -> anyhow::Result<()> {
+    let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
+    let ask = || async move {
+        nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await?;
+        Ok(())
+    };
+    patiently(&format!("consumer {name} of {stream}"), ask, |error: &ConsumerError| match error.kind() {
+        ConsumerErrorKind::JetStream(error) => is_final(&error),
+        ConsumerErrorKind::InvalidConsumerType | ConsumerErrorKind::InvalidName => true,
+        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request | ConsumerErrorKind::Other => false,
+    })
+    .await
+}
+
+/// Whether the server has answered for good; a 503 says that it cannot tell just now.
+fn is_final(answer: &ServerError) -> bool {
+    answer.code() != 503
+}
+
+/// Ask until there is an answer: a stream without a leader is not a stream that is gone.
+async fn patiently<T, E: std::error::Error + Send + Sync + 'static, Answer: Future<Output = Result<T, E>>>(
+    what: &str,
+    ask: impl Fn() -> Answer,
+    is_final: fn(&E) -> bool,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + LEADER_PATIENCE;
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if is_final(&error) {
+            return Err(error).with_context(|| format!("{what} is not there or cannot be used: {REMEDY}"));
+        }
+        if Instant::now() >= deadline {
+            return Err(error).with_context(|| {
+                format!(
+                    "nobody has answered for {what} for {} s: see with `nats stream report` whether most of its servers \
+                     run and it has a leader; if it does not exist, {REMEDY}",
+                    LEADER_PATIENCE.as_secs()
+                )
+            });
+        }
+        tracing::warn!(%error, "{what} does not answer yet; asking again");
+        tokio::time::sleep(LEADER_PAUSE).await;
+    }
 }
 
 /// What differs between the configuration that is expected and the one that was found, in words; replicas, bytes and
