@@ -18,6 +18,18 @@ pub const SENDER: &str = "Checkout-Sender";
 pub const REASON: &str = "Checkout-Reason";
 /// The subject a parked message came from, so that it can be driven again.
 pub const ORIGINAL_SUBJECT: &str = "Checkout-Original-Subject";
+/// The stream a parked message came from.
+pub const ORIGINAL_STREAM: &str = "Checkout-Original-Stream";
+/// The sequence that a parked message had in that stream.
+pub const ORIGINAL_SEQUENCE: &str = "Checkout-Original-Sequence";
+/// The record id that a parked message had; the letter has one of its own.
+pub const ORIGINAL_RECORD_ID: &str = "Checkout-Original-Record-Id";
+/// How often a parked message had been delivered.
+pub const DELIVERIES: &str = "Checkout-Deliveries";
+/// Present when a parked message was too large to be kept whole: it can be looked at, but not driven again.
+pub const CUT: &str = "Checkout-Cut";
+/// The sequence of the dead letter that a message was driven again from: how a repeat is recognised.
+pub const REDRIVEN_FROM: &str = "Checkout-Redriven-From";
 /// Where a restock's answer is expected.
 pub const ANSWER_TO: &str = "Answer-To";
 /// W3C trace context, passed on from the request that caused the message.

@@ -184,9 +184,13 @@ impl StreamName {
                 ..base
             },
             Self::DeadLetters => Config {
-                subjects: vec!["deadletter.*".into()],
-                description: Some("What could not be handled, with its reason in the headers; can be driven again.".into()),
+                subjects: vec!["deadletter.*".into(), "deadletter.settled.*".into()],
+                description: Some(
+                    "What could not be handled, with its reason in the headers, and what operators did about it.".into(),
+                ),
                 max_age: DEAD_LETTER_MAX_AGE,
+                // What an operator did is kept for ever (`Nats-TTL: never`), longer than the letter itself.
+                allow_message_ttl: true,
                 ..base
             },
         }

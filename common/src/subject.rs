@@ -37,6 +37,8 @@ pub enum Subject {
     Catalogue(Sku),
     /// `deadletter.<area>`: what could not be handled. Stream `DEAD_LETTERS`.
     DeadLetter(DeadLetterArea),
+    /// `deadletter.settled.<sequence>`: what an operator did about the letter of that sequence. Stream `DEAD_LETTERS`.
+    LetterSettled(u64),
 }
 
 /// Where a parked message came from.
@@ -88,6 +90,7 @@ impl fmt::Display for Subject {
             Self::Stock(sku) => write!(f, "inventory.stock.{sku}"),
             Self::Catalogue(sku) => write!(f, "catalogue.{sku}"),
             Self::DeadLetter(area) => write!(f, "deadletter.{}", area.as_str()),
+            Self::LetterSettled(sequence) => write!(f, "deadletter.settled.{sequence}"),
         }
     }
 }
@@ -119,6 +122,12 @@ impl FromStr for Subject {
                 .find(|known| known.as_str() == area)
                 .map(Self::DeadLetter)
                 .ok_or_else(|| unknown(text)),
+            ["deadletter", "settled", sequence] => {
+                let number = sequence.parse().map_err(|_| unknown(text))?;
+                let subject = Self::LetterSettled(number);
+                // One spelling only: no sign, no leading zeros.
+                if subject.to_string() == text { Ok(subject) } else { Err(unknown(text)) }
+            }
             _ => Err(unknown(text)),
         }
     }
@@ -154,6 +163,7 @@ mod tests {
             Subject::InventoryLedger,
             Subject::Stock("MUG-1".parse().expect("a sku")),
             Subject::Catalogue("MUG-1".parse().expect("a sku")),
+            Subject::LetterSettled(17),
         ];
         subjects.extend(DeadLetterArea::ALL.map(Subject::DeadLetter));
         subjects
@@ -176,6 +186,8 @@ mod tests {
             "command.other.x",
             "history.*.>",
             "inventory.stock.",
+            "deadletter.settled.x",
+            "deadletter.settled.007",
         ] {
             assert!(text.parse::<Subject>().is_err(), "{text}");
         }

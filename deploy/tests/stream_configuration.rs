@@ -116,3 +116,22 @@ async fn a_service_refuses_a_stream_without_its_consumer() {
     let refused = refusal(check(&nats, &[StreamName::Webhooks], false).await);
     assert!(refused.contains("consumer workflow-worker of WEBHOOKS is not there"), "{refused}");
 }
+
+/// I7: what has happened cannot be taken away message by message, so a key that was used stays known.
+#[tokio::test]
+async fn no_client_can_delete_a_message_of_the_histories_or_of_the_ledger() {
+    let server = NatsServer::start_for_test().await;
+    let nats = connected(&server).await;
+    provision(&nats, &ONE_MACHINE).await.expect("provisioned");
+    let history = "history.checkout.0198c0de-0000-7000-8000-00000000000a";
+    for (stream, subject) in [(StreamName::History, history), (StreamName::Inventory, "inventory.ledger")] {
+        let stored = nats.jetstream.publish(subject, "{}".into()).await.expect("sent").await.expect("stored");
+        let mut kept = nats.jetstream.get_stream(stream.as_str()).await.expect("the stream");
+        let refused = kept.delete_message(stored.sequence).await.expect_err("a deletion");
+        assert!(refused.to_string().contains("delete"), "{refused}");
+        assert_eq!(kept.info().await.expect("its state").state.messages, 1, "{subject}");
+        // Nor can the rule be switched off first.
+        let lenient = Config { deny_delete: false, ..ONE_MACHINE.config(stream) };
+        nats.jetstream.update_stream(lenient).await.expect_err("a change of the rule");
+    }
+}

@@ -1,9 +1,9 @@
 //! What cannot be handled is parked with its reason, never dropped: an operator reads it, mends the cause and drives
-//! it again.
+//! it again. What the operator did about a letter is one record, which stays.
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     connect::Nats,
 };
 use crate::{
+    contracts::{TypeName as _, dead_letter::Settlement},
     headers,
     streams::StreamName,
     subject::{DeadLetterArea, Subject},
@@ -19,9 +20,12 @@ use crate::{
 /// Parking is the last resort of a message that is then acked, so it is tried for longer than a leader change takes.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Kept free for the headers of a parked message: five of at most 1,000 characters of at most 4 bytes, and the journal's
-/// own.
-const ROOM_FOR_HEADERS: usize = 24 * 1024;
+/// Bytes of the original's own headers that are kept; ours together are a few hundred.
+const MOST_ORIGINAL_HEADERS: usize = 16 * 1024;
+
+/// Kept free for the headers of a parked message: the original's, its subject and the reason (at most 1,000 characters of
+/// at most 4 bytes each), and a handful of short ones.
+const ROOM_FOR_HEADERS: usize = MOST_ORIGINAL_HEADERS + 2 * 4_000 + 4 * 1024;
 
 /// Store a message that could not be handled, with its reason and where it came from. The caller acks it afterwards.
 ///
@@ -33,32 +37,109 @@ const ROOM_FOR_HEADERS: usize = 24 * 1024;
 pub async fn park(
     nats: &Nats,
     area: DeadLetterArea,
-    original_subject: &str,
-    original_headers: Option<&HeaderMap>,
-    payload: Bytes,
+    message: &jetstream::Message,
     reason: &str,
 ) -> Result<u64, AppendError> {
-    let mut parked = HeaderMap::new();
-    for name in [headers::TYPE, headers::SENDER, headers::TRACE_PARENT] {
-        if let Some(value) = original_headers.and_then(|headers| headers.get(name)) {
-            parked.insert(name, one_line(value.as_str()).as_str());
-        }
+    let (mut parked, all_headers_kept) = kept_headers(message.headers.as_ref());
+    parked.insert(headers::ORIGINAL_SUBJECT, one_line(&message.subject).as_str());
+    if let Ok(info) = message.info() {
+        parked.insert(headers::ORIGINAL_STREAM, info.stream);
+        parked.insert(headers::ORIGINAL_SEQUENCE, info.stream_sequence.to_string());
+        parked.insert(headers::DELIVERIES, info.delivered.to_string());
     }
-    parked.insert(headers::ORIGINAL_SUBJECT, one_line(original_subject).as_str());
     let most = nats.client.max_payload().saturating_sub(ROOM_FOR_HEADERS);
-    let (payload, reason) = cut(payload, one_line(reason), most);
+    let whole = message.payload.len() <= most && all_headers_kept;
+    let (payload, reason) = cut(message.payload.clone(), one_line(reason), most);
+    if !whole {
+        parked.insert(headers::CUT, "true");
+    }
     parked.insert(headers::REASON, reason.as_str());
     let outgoing = Outgoing { subject: Subject::DeadLetter(area), headers: parked, payload, expected: None };
+    crate::crash_point!("dead_letters.before_append");
     let sequence = append(nats, StreamName::DeadLetters, outgoing, PATIENCE).await?;
+    crate::crash_point!("dead_letters.after_append");
     metrics::counter!("dead_letters_total", "area" => area.as_str()).increment(1);
     tracing::error!(
         area = area.as_str(),
-        subject = original_subject,
+        subject = %message.subject,
         reason,
         dead_letter = sequence,
-        "parked a message that could not be handled: look at stream DEAD_LETTERS"
+        "parked a message that could not be handled: look at it with `deploy dead-letters show`"
     );
     Ok(sequence)
+}
+
+/// Record what an operator did about a letter: the first one counts, and it stays when the letter has gone.
+///
+/// # Errors
+/// [`AppendError::Conflict`] when something was recorded about this letter before; the others when it could not be stored.
+pub async fn settle(nats: &Nats, letter: u64, settlement: &Settlement) -> Result<u64, AppendError> {
+    let subject = Subject::LetterSettled(letter);
+    let payload = serde_json::to_vec(settlement).map_err(|error| AppendError::Refused {
+        subject: subject.to_string(),
+        code: 0,
+        reason: format!("the record cannot be written as JSON: {error}"),
+    })?;
+    let mut headers = HeaderMap::new();
+    headers.insert(headers::TYPE, settlement.act.type_name());
+    headers.insert(headers::SENDER, one_line(&settlement.by).as_str());
+    // The stream's maximum age is for letters.
+    headers.insert(async_nats::header::NATS_MESSAGE_TTL, "never");
+    let outgoing = Outgoing { subject, headers, payload: payload.into(), expected: Some(0) };
+    append(nats, StreamName::DeadLetters, outgoing, PATIENCE).await
+}
+
+/// The original's headers as far as they are its own and there is room, and whether all of them are kept. Those that the
+/// server gave it or obeyed when it was stored would be obeyed again.
+fn kept_headers(original: Option<&HeaderMap>) -> (HeaderMap, bool) {
+    let (mut kept, mut bytes, mut all) = (HeaderMap::new(), 0, true);
+    for (name, values) in original.into_iter().flat_map(HeaderMap::iter) {
+        let name: &str = name.as_ref();
+        if is_the_server_s(name) || OURS.contains(&name) {
+            continue;
+        }
+        let name = if name == headers::RECORD_ID { headers::ORIGINAL_RECORD_ID } else { name };
+        for value in values {
+            let line = one_line(value.as_str());
+            all &= line == value.as_str();
+            bytes += name.len() + line.len() + "\r\n: ".len();
+            if bytes > MOST_ORIGINAL_HEADERS {
+                return (kept, false);
+            }
+            kept.append(name, line.as_str());
+        }
+    }
+    (kept, all)
+}
+
+/// Headers that say something to the server, or were written by it.
+fn is_the_server_s(name: &str) -> bool {
+    name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"))
+}
+
+/// Headers of a letter that are not the original's. A letter that came from a redriven letter gets its own.
+const OURS: [&str; 8] = [
+    headers::ORIGINAL_SUBJECT,
+    headers::ORIGINAL_STREAM,
+    headers::ORIGINAL_SEQUENCE,
+    headers::ORIGINAL_RECORD_ID,
+    headers::DELIVERIES,
+    headers::CUT,
+    headers::REASON,
+    headers::REDRIVEN_FROM,
+];
+
+/// The headers that a letter's message had when it was parked, as far as they are its own.
+#[must_use]
+pub fn original_headers(letter: &HeaderMap) -> HeaderMap {
+    let mut original = HeaderMap::new();
+    for (name, values) in letter.iter() {
+        let name: &str = name.as_ref();
+        if !is_the_server_s(name) && !OURS.contains(&name) && name != headers::RECORD_ID {
+            values.iter().for_each(|value| original.append(name, value.clone()));
+        }
+    }
+    original
 }
 
 /// As much of a message as there is room for; the reason tells what is missing.
@@ -86,6 +167,41 @@ mod tests {
         let (kept, reason) = cut(payload, "why".into(), 4);
         assert_eq!(kept, Bytes::from_static(b"0123"));
         assert_eq!(reason, "why (only the first 4 of its 10 bytes are kept)");
+    }
+
+    #[test]
+    fn a_letter_gives_back_the_headers_that_its_message_had() {
+        let mut original = HeaderMap::new();
+        for (name, value) in [
+            (headers::TYPE, "start"),
+            ("Answer-To", "_INBOX.a"),
+            ("Nats-Expected-Last-Subject-Sequence", "0"),
+            ("nats-rollup", "all"),
+            (headers::RECORD_ID, "the first"),
+            (headers::REDRIVEN_FROM, "3"),
+        ] {
+            original.append(name, value);
+        }
+        let (mut letter, all) = kept_headers(Some(&original));
+        assert!(all);
+        assert_eq!(letter.get(headers::ORIGINAL_RECORD_ID).map(|id| id.as_str()), Some("the first"));
+        letter.insert(headers::RECORD_ID, "the letter's");
+        letter.insert(headers::REASON, "why");
+        let again = original_headers(&letter);
+        let names: std::collections::BTreeSet<&str> = again.iter().map(|(name, _)| name.as_ref()).collect();
+        assert_eq!(names, ["Answer-To", headers::TYPE].into());
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_are_not_kept_and_it_is_told() {
+        let mut original = HeaderMap::new();
+        (0..40).for_each(|_| original.append("X-Large", "x".repeat(900)));
+        let (kept, all) = kept_headers(Some(&original));
+        assert!(!all);
+        assert!((1..20).contains(&kept.get_all("X-Large").count()));
+        let mut long = HeaderMap::new();
+        long.append("X-Long", "x".repeat(2_000));
+        assert!(!kept_headers(Some(&long)).1, "a value that is cut is not the original's any more");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub use webhooks::WebhookCounts;
 
 use finding::Findings;
 use progress::Patience;
+pub(crate) use read::webhook_readers;
 use read::{Evidence, read};
 
 /// How the doctor works.
@@ -90,7 +91,7 @@ fn judge(evidence: &Evidence, patience: Patience, findings: &mut Findings) -> Su
         ledger_entries: ledger.entries(),
         movements: ledger.movements,
         webhooks: *webhooks,
-        dead_letters: letters.count,
+        dead_letters: letters.count(),
         waiting: under_way.counts,
     }
 }

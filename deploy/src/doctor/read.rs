@@ -302,7 +302,7 @@ async fn wait_for_projections(
 async fn read_letters(nats: &Nats) -> anyhow::Result<DeadLetters> {
     let mut letters = DeadLetters::default();
     for_each(nats, StreamName::DeadLetters, "deadletter.>", &mut |stored| letters.read_on(stored)).await?;
-    letters.some_are_gone = last_sequence(nats, StreamName::DeadLetters).await? > letters.count;
+    letters.some_are_gone = last_sequence(nats, StreamName::DeadLetters).await? > letters.seen;
     Ok(letters)
 }
 
@@ -342,7 +342,7 @@ async fn read_under_way(nats: &Nats, due_acked: u64) -> anyhow::Result<UnderWay>
 }
 
 /// Providers that are never called: all that is used of them is how they read a stored webhook.
-fn webhook_readers() -> anyhow::Result<[Arc<dyn PaymentProvider>; 2]> {
+pub(crate) fn webhook_readers() -> anyhow::Result<[Arc<dyn PaymentProvider>; 2]> {
     let nowhere = "http://127.0.0.1:1";
     let secrets: common::payment::WebhookSecrets =
         DEVELOPMENT_SECRET.parse().context("set up the reading of webhooks")?;

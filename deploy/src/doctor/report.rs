@@ -1,10 +1,6 @@
 //! The doctor's report: a table of the three promises, then what was found, the worst first; or JSON.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::{self, Write as _},
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL};
 use common::{money::Money, time::Timestamp};
@@ -70,22 +66,6 @@ impl Report {
     /// Findings of one severity.
     pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |finding| finding.severity == severity)
-    }
-
-    /// Print it for eyes, to standard output.
-    pub fn print_table(&self) {
-        // Nobody is reading any more when this fails, such as a pager that was closed.
-        let _ = writeln!(io::stdout().lock(), "{}", self.to_text());
-    }
-
-    /// Print it for programs, to standard output.
-    ///
-    /// # Errors
-    /// When standard output is closed.
-    pub fn print_json(&self) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, self)?;
-        writeln!(out)
     }
 
     /// The table and the findings.

@@ -126,7 +126,7 @@ pub(super) fn started() -> Event {
         lines: vec![Line { sku: mug(), name: "Mug".into(), quantity: 2, unit_price: price }],
         total: Money::eur(TOTAL),
         fingerprint: RequestFingerprint("f".into()),
-        payment_timeout_seconds: 100,
+        payment_timeout_ms: 100_000,
         provider: "sandbox".parse().expect("a provider"),
     }
 }

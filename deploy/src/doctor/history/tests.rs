@@ -62,7 +62,7 @@ fn words_that_the_events_do_not_bear_out_are_found() {
     assert!(broken(&records)[0].contains("`status` says \"awaiting_payment\""), "{:?}", broken(&records));
 
     let records =
-        rewritten(&checkout_history([started()]), 0, r#"type":"checkout_started","index"#, r#"type":"x","index"#);
+        rewritten(&checkout_history([started()]), 0, r#"type":"checkout_started","version"#, r#"type":"x","version"#);
     assert!(broken(&records)[0].contains("`type` says \"x\""), "{:?}", broken(&records));
 
     let mut records = checkout_history(the_paid_way());
