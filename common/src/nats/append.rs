@@ -7,13 +7,18 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, RequestErrorKind};
+use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{connect::Nats, read::last_at_leader};
+use super::{
+    acked::Acked,
+    connect::Nats,
+    read::{LastAtLeader, ReadError, last_at_leader},
+};
 use crate::{headers, streams::StreamName, subject::Subject};
 
 /// A message to be stored.
@@ -73,16 +78,69 @@ const TRY_AGAIN: [u64; 7] = [10163, 10167, 10077, 10023, 10008, 10118, 10076];
 
 /// How the server answered one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    Stored { sequence: u64 },
+pub enum Answer {
+    /// It is stored.
+    Stored {
+        /// Its place in the stream.
+        sequence: u64,
+    },
+    /// Something was stored on the subject since, perhaps this very message.
     MovedOn,
+    /// It is not stored; worth another try.
     TryAgain(String),
+    /// Nobody knows.
     Unknown(String),
-    Refused { code: u64, reason: String },
+    /// It is not stored and never will be.
+    Refused {
+        /// JetStream's error code.
+        code: u64,
+        /// Its words.
+        reason: String,
+    },
+}
+
+impl Answer {
+    /// What an error of the server means.
+    #[must_use]
+    pub fn of_error(code: u64, reason: String) -> Self {
+        if WRONG_LAST_SEQUENCE.contains(&code) || code == IN_PROCESS {
+            Self::MovedOn
+        } else if TRY_AGAIN.contains(&code) {
+            Self::TryAgain(reason)
+        } else {
+            Self::Refused { code, reason }
+        }
+    }
+}
+
+/// What the guarded append needs of a server.
+#[async_trait]
+pub trait Wire: Send + Sync {
+    /// Send one message and read the answer.
+    async fn publish(&self, subject: async_nats::Subject, headers: HeaderMap, payload: Bytes) -> Answer;
+
+    /// The last message of a subject, from the stream's leader; none when there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the leader cannot be asked.
+    async fn last_at_leader(&self, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError>;
+}
+
+#[async_trait]
+impl Wire for Nats {
+    async fn publish(&self, subject: async_nats::Subject, headers: HeaderMap, payload: Bytes) -> Answer {
+        publish_once(self, subject, headers, payload).await
+    }
+
+    async fn last_at_leader(&self, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError> {
+        last_at_leader(self, stream, subject).await
+    }
 }
 
 #[derive(Deserialize)]
 struct RawAck {
+    #[serde(default)]
+    stream: String,
     #[serde(default)]
     seq: u64,
     error: Option<RawError>,
@@ -104,7 +162,7 @@ pub(super) async fn publish_once(
     payload: Bytes,
 ) -> Answer {
     match nats.client.request_with_headers(subject, headers, payload).await {
-        Ok(reply) => read_ack(&reply.payload),
+        Ok(reply) => read_ack(&reply.payload, &nats.acked),
         Err(error) => match error.kind() {
             // Nobody listens on the subject: the stream has no leader at the moment, or does not exist.
             RequestErrorKind::NoResponders => Answer::TryAgain("no stream answers on this subject".into()),
@@ -115,18 +173,13 @@ pub(super) async fn publish_once(
     }
 }
 
-fn read_ack(payload: &[u8]) -> Answer {
+fn read_ack(payload: &[u8], acked: &Acked) -> Answer {
     match serde_json::from_slice::<RawAck>(payload) {
-        Ok(RawAck { error: None, seq }) if seq > 0 => Answer::Stored { sequence: seq },
-        Ok(RawAck { error: Some(RawError { err_code, description }), .. }) => {
-            if WRONG_LAST_SEQUENCE.contains(&err_code) || err_code == IN_PROCESS {
-                Answer::MovedOn
-            } else if TRY_AGAIN.contains(&err_code) {
-                Answer::TryAgain(description)
-            } else {
-                Answer::Refused { code: err_code, reason: description }
-            }
+        Ok(RawAck { error: None, stream, seq }) if seq > 0 => {
+            acked.note(&stream, seq);
+            Answer::Stored { sequence: seq }
         }
+        Ok(RawAck { error: Some(RawError { err_code, description }), .. }) => Answer::of_error(err_code, description),
         Ok(_) | Err(_) => Answer::Unknown(format!("unreadable ack {:?}", String::from_utf8_lossy(payload))),
     }
 }
@@ -152,8 +205,8 @@ impl Prepared {
         Self { subject: subject.into(), headers, payload, expected, record_id }
     }
 
-    async fn send(&self, nats: &Nats) -> Answer {
-        publish_once(nats, self.subject.clone(), self.headers.clone(), self.payload.clone()).await
+    async fn send(&self, wire: &impl Wire) -> Answer {
+        wire.publish(self.subject.clone(), self.headers.clone(), self.payload.clone()).await
     }
 }
 
@@ -173,7 +226,7 @@ fn waits() -> impl Iterator<Item = Duration> {
 /// [`AppendError::Conflict`] when somebody else was first; [`AppendError::Unavailable`] when the server could not take it
 /// for `patience`, in which case it may still be stored later; [`AppendError::Refused`] when it never will.
 pub async fn append(
-    nats: &Nats,
+    nats: &impl Wire,
     stream: StreamName,
     outgoing: Outgoing,
     patience: Duration,
@@ -182,7 +235,7 @@ pub async fn append(
 }
 
 pub(super) async fn append_prepared(
-    nats: &Nats,
+    nats: &impl Wire,
     stream: StreamName,
     message: &Prepared,
     patience: Duration,
@@ -193,7 +246,7 @@ pub(super) async fn append_prepared(
 
 /// Go on from an answer until the outcome is known.
 pub(super) async fn settle(
-    nats: &Nats,
+    nats: &impl Wire,
     stream: StreamName,
     message: &Prepared,
     first: Answer,
@@ -240,12 +293,12 @@ enum ReadBack {
 
 /// Ask the stream's leader for the last message of the subject (a direct get could be answered by a replica that is
 /// behind) and see whether it is ours, somebody else's, or still the one we expected.
-async fn read_back(nats: &Nats, stream: StreamName, message: &Prepared) -> ReadBack {
+async fn read_back(nats: &impl Wire, stream: StreamName, message: &Prepared) -> ReadBack {
     let Some(expected) = message.expected else {
         // Storing this one twice is harmless, so it is simply sent again.
         return ReadBack::NotStored;
     };
-    let last = match last_at_leader(nats, stream, message.subject.as_str()).await {
+    let last = match nats.last_at_leader(stream, message.subject.as_str()).await {
         Ok(last) => last,
         Err(error) => return ReadBack::Unreadable(error.reason),
     };
@@ -265,19 +318,22 @@ mod tests {
 
     #[test]
     fn the_server_s_answers_are_told_apart() {
+        let acked = Acked::default();
+        let read = |payload: &[u8]| read_ack(payload, &acked);
         let error = |code: u64| {
-            read_ack(
+            read(
                 format!(r#"{{"error":{{"code":400,"err_code":{code},"description":"d"}},"stream":"S","seq":0}}"#)
                     .as_bytes(),
             )
         };
-        assert_eq!(read_ack(br#"{"stream":"S","seq":7}"#), Answer::Stored { sequence: 7 });
-        assert_eq!(read_ack(br#"{"stream":"S","seq":7,"duplicate":true}"#), Answer::Stored { sequence: 7 });
+        assert_eq!(read(br#"{"stream":"HISTORY","seq":7}"#), Answer::Stored { sequence: 7 });
+        assert_eq!(acked.highest(StreamName::History), 7);
+        assert_eq!(read(br#"{"stream":"S","seq":7,"duplicate":true}"#), Answer::Stored { sequence: 7 });
         assert_eq!(error(10071), Answer::MovedOn);
         assert_eq!(error(10164), Answer::MovedOn);
         assert_eq!(error(10158), Answer::MovedOn);
         assert_eq!(error(10077), Answer::TryAgain("d".into()));
         assert_eq!(error(10060), Answer::Refused { code: 10060, reason: "d".into() });
-        assert!(matches!(read_ack(b"nonsense"), Answer::Unknown(_)));
+        assert!(matches!(read(b"nonsense"), Answer::Unknown(_)));
     }
 }

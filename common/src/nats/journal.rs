@@ -7,10 +7,12 @@
 
 use std::{
     collections::HashSet,
+    pin::Pin,
     time::{Duration, Instant},
 };
 
 use async_nats::header;
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -35,6 +37,33 @@ const SMALLEST_BATCH: usize = 4;
 
 /// Every so many units of a size, the method that looked worse is tried again: disks and neighbours change.
 const UNITS_BETWEEN_TRIALS: u32 = 64;
+
+/// Work that nobody waits for.
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where messages are stored for good: a [`Journal`], or a store in memory for simulations.
+#[async_trait]
+pub trait Publish: std::fmt::Debug + Send + Sync + 'static {
+    /// Store one message; see [`super::append::append`] for what the outcomes mean.
+    ///
+    /// # Errors
+    /// [`AppendError`], as the guarded append gives it.
+    async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError>;
+
+    /// Run something beside the caller, who does not wait for it; it is lost when the process dies.
+    fn in_background(&self, work: Work);
+}
+
+#[async_trait]
+impl Publish for Journal {
+    async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
+        self.append(outgoing).await
+    }
+
+    fn in_background(&self, work: Work) {
+        tokio::spawn(work);
+    }
+}
 
 /// A handle to the journal of one stream; clones share it.
 #[derive(Debug, Clone)]
@@ -117,9 +146,14 @@ impl Committer {
     async fn commit_one_by_one(&self, unit: Vec<Waiting>) {
         let answers = join_all(unit.iter().map(|waiting| {
             let message = &waiting.message;
-            publish_once(&self.nats, message.subject.clone(), message.headers.clone(), message.payload.clone())
+            async move {
+                crate::crash_point!("journal.before_message");
+                publish_once(&self.nats, message.subject.clone(), message.headers.clone(), message.payload.clone())
+                    .await
+            }
         }))
         .await;
+        crate::crash_point!("journal.after_messages");
         for (waiting, answer) in unit.into_iter().zip(answers) {
             self.finish(waiting, answer);
         }
@@ -127,7 +161,9 @@ impl Committer {
 
     /// One commit for all of them: stored together, or none.
     async fn commit_as_batch(&self, unit: Vec<Waiting>) {
-        match self.publish_batch(&unit).await {
+        let answer = self.publish_batch(&unit).await;
+        crate::crash_point!("journal.after_batch");
+        match answer {
             Answer::Stored { sequence: last } => {
                 let first = last + 1 - unit.len() as u64;
                 for (sequence, waiting) in (first..).zip(unit) {
@@ -163,6 +199,7 @@ impl Committer {
             let mut headers = message.headers.clone();
             headers.insert(header::NATS_BATCH_ID, batch_id.as_str());
             headers.insert(header::NATS_BATCH_SEQUENCE, (number + 1).to_string());
+            crate::crash_point!("journal.before_batch_message");
             if number == last {
                 headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
                 return publish_once(&self.nats, message.subject.clone(), headers, message.payload.clone()).await;

@@ -1,15 +1,17 @@
 //! Writing to and reading from JetStream so that nothing is lost and nothing happens twice.
 //!
-//! [`connect`] → [`check`] (is the server as it must be?) → [`journal`] (group commit) over [`append`] (one guarded
+//! [`connect`] → [`permissions`] (may we?), [`check`] (is the server as it must be?) → [`journal`] (group commit) over [`append`] (one guarded
 //! append) → [`read`] (histories) → [`dead_letters`] (what could not be handled).
 
+pub mod acked;
 pub mod append;
 pub mod check;
 pub mod connect;
 pub mod dead_letters;
 pub mod journal;
+pub mod permissions;
 pub mod read;
 
 pub use append::{AppendError, Outgoing};
 pub use connect::{Nats, NatsOptions};
-pub use journal::Journal;
+pub use journal::{Journal, Publish, Work};

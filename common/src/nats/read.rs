@@ -97,6 +97,8 @@ pub struct LastAtLeader {
     pub sequence: u64,
     /// The id of the append that stored it.
     pub record_id: Option<String>,
+    /// The dead letter that it was driven again from.
+    pub redriven_from: Option<u64>,
 }
 
 /// Ask the stream's leader for the last message of a subject: nothing newer is stored. Unlike a direct get this is
@@ -110,7 +112,9 @@ pub async fn last_at_leader(nats: &Nats, stream: StreamName, subject: &str) -> R
     match stream.get_last_raw_message_by_subject(subject).await {
         Ok(message) => {
             let record_id = message.headers.get(headers::RECORD_ID).map(|id| id.as_str().to_owned());
-            Ok(Some(LastAtLeader { sequence: message.sequence, record_id }))
+            let redriven_from =
+                message.headers.get(headers::REDRIVEN_FROM).and_then(|letter| letter.as_str().parse().ok());
+            Ok(Some(LastAtLeader { sequence: message.sequence, record_id, redriven_from }))
         }
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(failed(error.to_string())),

@@ -107,11 +107,17 @@ pub fn secrets_or_development(secrets: Option<WebhookSecrets>) -> anyhow::Result
     if let Some(secrets) = secrets {
         return Ok(secrets);
     }
+    // The whole shop in one process asks twice; once is enough to be heard.
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    WARNED.call_once(warn_of_the_development_secret);
+    Ok(DEVELOPMENT_SECRET.parse()?)
+}
+
+fn warn_of_the_development_secret() {
     tracing::warn!(
         "no webhook secret is set, so the sandbox's public development secret is used and anybody can pretend a \
          payment; set CHECKOUT_PAYMENT_WEBHOOK_SECRET for anything but trying out"
     );
-    Ok(DEVELOPMENT_SECRET.parse()?)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `OPTIONS` and `Allow`, problem documents for every refusal from whichever layer, caught panics, and a bound on
 //! the time to an answer's head (streams are not cut).
 
+mod accept;
 mod body;
 mod client_address;
 mod front;
@@ -21,7 +22,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum_server::{Handle, accept::NoDelayAcceptor};
+use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,10 @@ pub struct HttpOptions {
     /// How long an answer's head may take; longer than the longest long-poll. A stream that has begun is not cut.
     #[arg(long = "http-request-timeout", env = "CHECKOUT_HTTP_REQUEST_TIMEOUT", default_value = "75s", value_parser = crate::time::parse_duration)]
     pub request_timeout: Duration,
+    /// How long a client may not take what it is sent before its connection is closed; where the operating system can
+    /// tell (Linux).
+    #[arg(long = "http-write-timeout", env = "CHECKOUT_HTTP_WRITE_TIMEOUT", default_value = "30s", value_parser = crate::time::parse_duration)]
+    pub write_timeout: Duration,
     /// How long requests that are under way may take to end after the service was asked to stop.
     #[arg(long = "http-drain-timeout", env = "CHECKOUT_HTTP_DRAIN_TIMEOUT", default_value = "10s", value_parser = crate::time::parse_duration)]
     pub drain_timeout: Duration,
@@ -72,6 +77,7 @@ impl Default for HttpOptions {
             max_connections: 8192,
             idle_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             trusted_proxies: Vec::new(),
         }
@@ -132,10 +138,19 @@ impl HttpServer {
             std::future::ready(service)
         });
 
+        let open_files = super::open_files::allow_most().context("ask how many connections may be open")?;
+        if open_files.is_some_and(|most| most < options.max_connections as u64 * 2) {
+            tracing::warn!(
+                open_files,
+                max_connections = options.max_connections,
+                "the system lets this process have fewer connections than it would serve: raise the limit (LimitNOFILE, \
+                 ulimit -n) or lower --http-max-connections"
+            );
+        }
         let handle = Handle::new();
         // http1_only must follow acceptor, which resets it; without it a silent connection stays open for ever.
         let mut server = axum_server::Server::from_listener(self.listener)
-            .acceptor(NoDelayAcceptor::new())
+            .acceptor(accept::Acceptor { write_timeout: options.write_timeout })
             .http1_only()
             .handle(handle.clone());
         server

@@ -2,6 +2,8 @@
 
 /// Every metric with its meaning, as it stands behind `# HELP`.
 pub(super) const HELP: &[(&str, &str)] = &[
+    ("consumer_messages_waiting", "Messages that no worker has been given yet, by stream, as of the last look"),
+    ("consumer_paused", "1 while an operator has paused the consumer, by stream"),
     (
         "dead_letters_total",
         "Messages that were parked because they could not be handled, by area; look at DEAD_LETTERS",
@@ -12,6 +14,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("gateway_starts_total", "Answers to requests for a checkout, by outcome"),
     ("gateway_time_to_session_seconds", "From the request for a checkout to its payment link"),
     ("gateway_webhooks_total", "Webhooks, by outcome: stored, told again, or why they were refused"),
+    ("gateway_stream_used_percent", "How full a stream is, in percent of what it may hold, by stream"),
+    ("http_bodies_shed_total", "Requests refused because too many large bodies were being received"),
     ("http_connections_shed_total", "Connections closed at once because too many are open"),
     ("http_server_request_duration_seconds", "HTTP requests, by route, method and status"),
     ("inventory_answers_failed_total", "Answers that could not be stored; their commands come again"),

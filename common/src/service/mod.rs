@@ -3,6 +3,7 @@
 pub mod http;
 mod metric_help;
 pub mod monitor;
+pub mod open_files;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

@@ -354,7 +354,9 @@ fn only_a_paid_session_is_paid() {
     assert_eq!(outcome("checkout.session.async_payment_succeeded", "paid"), Some(PaymentOutcome::Paid));
     assert_eq!(outcome("checkout.session.async_payment_failed", "unpaid"), Some(PaymentOutcome::Declined));
     assert_eq!(outcome("checkout.session.expired", "unpaid"), None);
-    assert_eq!(outcome("invoice.paid", "paid"), None);
+    for other in ["invoice.paid", "charge.refunded", "charge.dispute.created", "payment_intent.partially_funded"] {
+        assert_eq!(outcome(other, "paid"), None, "{other}");
+    }
 }
 
 #[test]

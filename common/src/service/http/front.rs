@@ -74,7 +74,8 @@ where
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let request_id = request_id(request.headers());
-        if matches!(self.admission, Admission::Shed(_)) {
+        // Being full is no reason to be restarted: whether it is alive is answered all the same.
+        if matches!(self.admission, Admission::Shed(_)) && request.uri().path() != "/livez" {
             let response = without_routes(too_many_connections());
             return Box::pin(std::future::ready(Ok(finish(response, &request_id))));
         }
@@ -112,7 +113,13 @@ where
             if method == Method::HEAD {
                 *request.method_mut() = Method::GET;
             }
-            routes.call(request).await?.map(|body| body.map_err(Into::into).boxed_unsync())
+            let response = routes.call(request).await?.map(|body| body.map_err(Into::into).boxed_unsync());
+            // A path that nobody serves answers no method: no `Allow` could be given with it.
+            if row.is_none() && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                without_routes(Problem::of_status(StatusCode::NOT_FOUND))
+            } else {
+                response
+            }
         }
     };
     let mut response = finish(response, &request_id);
