@@ -7,8 +7,11 @@ use bytes::Bytes;
 use common::{
     contracts::TypeName,
     headers,
-    ids::WorkflowId,
-    nats::{AppendError, Journal, Nats, Outgoing, check},
+    ids::{ProviderName, WorkflowId, WorkflowKind, WorkflowRef},
+    nats::{
+        AppendError, Journal, Nats, Outgoing, check,
+        permissions::{Needs, check_permissions},
+    },
     payment::PaymentProvider,
     service::http::{ClientAddress, Problem},
     streams::StreamName,
@@ -19,6 +22,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     catalogue::{Article, Catalogue},
@@ -28,6 +32,8 @@ use crate::{
     limiter::Limiter,
     live::Live,
     refund_view::RefundView,
+    room::Room,
+    storing::Storing,
 };
 
 /// The streams that the gateway writes to or reads.
@@ -55,6 +61,8 @@ pub(crate) struct App {
     /// Cancelled when the gateway stops: waits and streams end then.
     pub(crate) stop: CancellationToken,
     live: Live,
+    room: Room,
+    storing: Storing,
     commands: Journal,
     inventory_commands: Journal,
     webhooks: Journal,
@@ -87,11 +95,15 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         // Listening comes first: what the check below asks proves that the server knows of it.
         let live = Live::start(nats.clone(), stop.clone()).await?;
+        check_permissions(&nats, "gateway", &needs(&provider.name())).await?;
         check::check(&nats, &STREAMS, config.allow_unsynced).await?;
         let catalogue = Catalogue::start(&nats, &stop);
         let app = Arc::new(Self::of_parts(config, nats, provider, live, catalogue, stop.clone())?);
+        app.room.look(&app.nats).await;
         let quiet = app.clone();
-        tokio::spawn(async move { quiet.limiter.forget_quiet_clients(stop).await });
+        let quiet_stop = stop.clone();
+        tokio::spawn(async move { quiet.limiter.forget_quiet_clients(quiet_stop).await });
+        tokio::spawn(app.room.clone().keep_looking(app.nats.clone(), stop));
         Ok(app)
     }
 
@@ -109,6 +121,8 @@ impl App {
             provider,
             catalogue,
             live,
+            room: Room::default(),
+            storing: Storing::default(),
             commands: journal(StreamName::Commands),
             inventory_commands: journal(StreamName::InventoryCommands),
             webhooks: journal(StreamName::Webhooks),
@@ -137,6 +151,18 @@ impl App {
     /// Refuse at once while there is no connection, instead of letting a client wait for it.
     pub(crate) fn must_be_connected(&self) -> Result<(), Problem> {
         if self.nats.is_connected() { Ok(()) } else { Err(not_now()) }
+    }
+
+    /// Refuse new checkouts at once while what they need cannot be stored, or while the room that is left is for those that
+    /// run already.
+    pub(crate) fn must_take_new(&self) -> Result<(), Problem> {
+        self.room.must_have_room()?;
+        self.storing.must_work()
+    }
+
+    /// A client was not kept waiting any longer for its command to be stored.
+    pub(crate) fn storing_is_overdue(&self, waited: Duration) {
+        self.storing.overdue(waited);
     }
 
     /// Refuse whoever does not bring the operator's token.
@@ -196,7 +222,7 @@ impl App {
         asked: &Asked,
     ) -> Result<u64, Problem> {
         let outgoing = message(subject, command, asked)?;
-        self.commands.append(outgoing).await.map_err(not_stored)
+        self.storing.noted(self.commands.append(outgoing).await).map_err(not_stored)
     }
 
     /// Ask something of the inventory, which answers on `answer_to`; it is stored when this returns.
@@ -209,7 +235,7 @@ impl App {
     ) -> Result<u64, Problem> {
         let mut outgoing = message(subject, command, asked)?;
         outgoing.headers.insert(headers::ANSWER_TO, answer_to);
-        self.inventory_commands.append(outgoing).await.map_err(not_stored)
+        self.storing.noted(self.inventory_commands.append(outgoing).await).map_err(not_stored)
     }
 
     /// Store an authentic webhook as it came, once; says whether it is new.
@@ -225,7 +251,7 @@ impl App {
         let legible: String = event_type.chars().filter(char::is_ascii_graphic).take(64).collect();
         headers.insert(headers::TYPE, legible);
         let outgoing = Outgoing { subject, headers, payload: body, expected: Some(0) };
-        match self.webhooks.append(outgoing).await {
+        match self.storing.noted(self.webhooks.append(outgoing).await) {
             Ok(_) => Ok(true),
             Err(AppendError::Conflict { .. }) => Ok(false),
             Err(error) => Err(not_stored(error)),
@@ -251,6 +277,10 @@ impl App {
         if !self.catalogue.is_loaded() {
             return Some("the catalogue and the stock are still being read".into());
         }
+        if let Some(reason) = self.room.crowded().map(|crowded| crowded.to_string()).or_else(|| self.storing.trouble())
+        {
+            return Some(reason);
+        }
         for stream in STREAMS {
             let asking = self.nats.jetstream.get_stream(stream.as_str());
             match tokio::time::timeout(READY_PATIENCE, asking).await {
@@ -260,6 +290,34 @@ impl App {
             }
         }
         None
+    }
+}
+
+/// Everything that the gateway does at the server. Reading the catalogue and the stock makes consumers, of these two
+/// streams alone.
+fn needs(provider: &ProviderName) -> Needs<'static> {
+    let workflow = |kind| WorkflowRef { kind, id: WorkflowId::from(Uuid::nil()) };
+    let mut writes: Vec<Subject> = WorkflowKind::ALL.map(|kind| Subject::Command(workflow(kind))).into();
+    writes.push(Subject::InventoryCommand(Uuid::nil()));
+    writes.extend("permission-check".parse().map(|event| Subject::Webhook(provider.clone(), event)));
+    Needs {
+        streams: &STREAMS,
+        takes: &[],
+        reads: &[StreamName::History, StreamName::Commands, StreamName::DeadLetters],
+        asks_leader: &[StreamName::Webhooks, StreamName::Commands],
+        writes,
+        publishes: &[
+            "$JS.API.STREAM.INFO.DEAD_LETTERS",
+            // How much room is left.
+            "$JS.API.STREAM.INFO.INVENTORY",
+            // Made without a name at first, and with one when they are made again.
+            "$JS.API.CONSUMER.CREATE.CATALOGUE",
+            "$JS.API.CONSUMER.CREATE.STOCK",
+            "$JS.API.CONSUMER.CREATE.CATALOGUE.permission-check.>",
+            "$JS.API.CONSUMER.CREATE.STOCK.permission-check.>",
+            "$JS.API.CONSUMER.MSG.NEXT.CATALOGUE.permission-check",
+            "$JS.API.CONSUMER.MSG.NEXT.STOCK.permission-check",
+        ],
     }
 }
 

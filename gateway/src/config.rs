@@ -4,6 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, path::PathBuf, str::FromStr, tim
 
 use anyhow::Context as _;
 use common::{
+    high_water::HighWaterOptions,
     ids::{InvalidName, Sku},
     payment::SecretText,
     service::http::HttpOptions,
@@ -41,6 +42,9 @@ pub struct Config {
     /// Start although the streams are not synced on every write. For throw-away tests: a power cut loses orders.
     #[arg(long, env = "CHECKOUT_ALLOW_UNSYNCED")]
     pub allow_unsynced: bool,
+    /// Where it is noted how far commands and webhooks are stored.
+    #[command(flatten)]
+    pub high_water: HighWaterOptions,
     /// How connections and requests are bounded.
     #[command(flatten)]
     pub http: HttpOptions,
@@ -59,6 +63,7 @@ impl Default for Config {
             rate_limit: 2_000,
             max_waiting: 4_096,
             allow_unsynced: false,
+            high_water: HighWaterOptions::default(),
             http: HttpOptions::default(),
         }
     }

@@ -51,6 +51,13 @@ impl From<FollowError> for Problem {
                 tracing::warn!(%error, "could not read a history");
                 Self::unavailable("The order book cannot be read at the moment; try again.")
             }
+            FollowError::Broken { id, source: source @ BrokenHistory::NeedsNewerVersion { .. } } => {
+                tracing::warn!(checkout = %id, error = %source, "a newer version has continued this checkout");
+                Self::unavailable(
+                    "This order was continued by a newer version of the shop than the one you reached; try again.",
+                )
+                .with_member("workflow_id", id.to_string())
+            }
             FollowError::Broken { id, source } => {
                 tracing::error!(checkout = %id, error = %source, "a history is damaged: the checkout is quarantined");
                 Self::internal("This checkout's history needs a person's attention; it has been reported.")

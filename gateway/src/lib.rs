@@ -17,15 +17,19 @@ mod openapi;
 mod pages;
 mod refund_view;
 mod reply;
+mod room;
 mod routes;
+mod storing;
 mod validation;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use common::{
+    high_water::HighWater,
     nats::Nats,
     payment::PaymentProvider,
     service::http::{HttpServer, ServedPath},
+    streams::StreamName,
 };
 use tokio_util::sync::CancellationToken;
 use warp::{filters::BoxedFilter, reply::Response};
@@ -37,6 +41,7 @@ pub use crate::config::{Config, DefaultProduct};
 pub struct Gateway {
     app: Arc<App>,
     server: HttpServer,
+    high_water: HighWater,
 }
 
 impl Gateway {
@@ -52,8 +57,10 @@ impl Gateway {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let server = HttpServer::bind(config.listen, "--listen").await?;
-        let app = App::start(config, nats, provider, stop).await?;
-        Ok(Self { app, server })
+        let options = config.high_water.clone();
+        let app = App::start(config, nats.clone(), provider, stop).await?;
+        let high_water = HighWater::check(&options, &nats, &[StreamName::Commands, StreamName::Webhooks]).await?;
+        Ok(Self { app, server, high_water })
     }
 
     /// Where it listens; the real port when 0 was asked for.
@@ -69,7 +76,8 @@ impl Gateway {
     pub async fn serve(self) -> anyhow::Result<()> {
         tracing::info!(address = %self.server.address(), "gateway listens");
         let (options, stop) = (self.app.config.http.clone(), self.app.stop.clone());
-        self.server.serve(paths().into(), routes(&self.app), options, stop).await
+        let serving = self.server.serve(paths().into(), routes(&self.app), options, stop);
+        self.high_water.guard(serving).await
     }
 }
 

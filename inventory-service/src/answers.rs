@@ -39,9 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A command that was handed back comes again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a clean stop waits for answers that are under way.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
 /// A command and what is told about it.
 #[derive(Debug)]
 pub(crate) enum Handled {
@@ -79,12 +76,10 @@ impl Answers {
         });
     }
 
-    /// Wait for what is under way, but not for ever: what is not acked comes again.
+    /// Wait for what is under way. May be given up at any time: what is not acked comes again.
     pub(crate) async fn finish(&self) {
         self.under_way.close();
-        if tokio::time::timeout(STOP_PATIENCE, self.under_way.wait()).await.is_err() {
-            tracing::warn!("stopped before every answer was stored; the commands come again");
-        }
+        self.under_way.wait().await;
         // Acks are only buffered so far.
         if let Err(error) = self.sender.nats.client.flush().await {
             tracing::warn!(%error, "the last acks may not have been sent; the commands come again");
@@ -99,6 +94,7 @@ struct Sender {
 
 impl Sender {
     async fn give(&self, group: Vec<Handled>) {
+        crash_point!("inventory.before_answer");
         let outcomes = join_all(group.iter().map(|handled| self.tell(handled))).await;
         crash_point!("inventory.after_answer");
         for (handled, outcome) in group.iter().zip(outcomes) {
@@ -165,9 +161,7 @@ impl Sender {
     }
 
     async fn park(&self, incoming: &Incoming, reason: &str) -> anyhow::Result<()> {
-        let message = &incoming.message;
-        let (headers, payload) = (message.headers.as_ref(), message.payload.clone());
-        park(&self.nats, DeadLetterArea::Inventory, &message.subject, headers, payload, reason)
+        park(&self.nats, DeadLetterArea::Inventory, &incoming.message, reason)
             .await
             .context("park an inventory command")?;
         Ok(())

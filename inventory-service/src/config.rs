@@ -1,5 +1,7 @@
 //! What can be set.
 
+use common::high_water::HighWaterOptions;
+
 /// Settings of the inventory service.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -12,6 +14,9 @@ pub struct Config {
     /// Start although the server does not sync every write: for throw-away tests only.
     #[arg(long, env = "CHECKOUT_ALLOW_UNSYNCED")]
     pub allow_unsynced: bool,
+    /// Where it is noted how far the ledger is stored.
+    #[command(flatten)]
+    pub high_water: HighWaterOptions,
 }
 
 impl Default for Config {
@@ -22,6 +27,7 @@ impl Default for Config {
             // What gathers during one commit at the highest load that was measured; more only makes answers later.
             group_commands: 500,
             allow_unsynced: false,
+            high_water: HighWaterOptions::default(),
         }
     }
 }

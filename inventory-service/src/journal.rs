@@ -1,6 +1,9 @@
 //! The ledger as it is stored: reading it on, checking its chain, and the guarded append that is the fence.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::HeaderMap;
@@ -11,7 +14,7 @@ use common::{
     nats::{
         Nats, Outgoing,
         append::{AppendError, append},
-        read::{Stored, stretch},
+        read::{ReadError, Stored, stretch},
     },
     record::{BrokenHistory, ChainEnd},
     streams::StreamName,
@@ -31,6 +34,12 @@ const APPEND_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a replica that answers reads may be behind what was acked before we give up on it.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a replica that is behind; a healthy one is milliseconds behind.
+const BEHIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two looks while nobody answers.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A server that has just started or become the leader may not have read everything it has: before entries are called
 /// lost, it is asked so often, for longer than a leader change takes.
@@ -58,9 +67,8 @@ pub(crate) struct ReadOn {
 }
 
 impl Current {
-    /// Book every entry that is stored after this place.
-    pub(crate) async fn read_on(&mut self, nats: &Nats) -> anyhow::Result<ReadOn> {
-        let mut read = ReadOn::default();
+    /// Book every entry that is stored after this place; what was read is counted even when the reading stops.
+    async fn read_on(&mut self, nats: &Nats, read: &mut ReadOn) -> anyhow::Result<()> {
         loop {
             let subject = Subject::InventoryLedger.to_string();
             let batch = stretch(nats, StreamName::Inventory, self.sequence + 1, ENTRIES_PER_READ, &subject).await?;
@@ -71,31 +79,33 @@ impl Current {
                 read.touched.extend(entry.balances.into_iter().map(|level| level.sku));
             }
             if !batch.more {
-                return Ok(read);
+                return Ok(());
             }
             // A start after long operation reads for a while; other tasks of the process go on.
             tokio::task::yield_now().await;
         }
     }
 
-    /// The same, and not before the entry at `sequence` is read: a replica may answer that is behind.
+    /// The same, and not before the entry at `sequence` is read: a replica may answer that is behind, and nobody at all while
+    /// a server hangs or the connection is made again.
     pub(crate) async fn read_on_to(&mut self, nats: &Nats, sequence: u64) -> anyhow::Result<ReadOn> {
         let mut read = ReadOn::default();
-        let reading = async {
-            loop {
-                let more = self.read_on(nats).await?;
-                read.entries += more.entries;
-                read.bytes += more.bytes;
-                read.touched.extend(more.touched);
-                if self.sequence >= sequence {
-                    return anyhow::Ok(());
+        let mut behind_since = Instant::now();
+        while self.sequence < sequence {
+            match self.read_on(nats, &mut read).await {
+                Ok(()) if self.sequence >= sequence => break,
+                Ok(()) => tokio::time::sleep(BEHIND_PAUSE).await,
+                Err(error) if error.is::<ReadError>() => {
+                    tracing::warn!(%error, "the ledger cannot be read just now; trying again");
+                    tokio::time::sleep(UNREADABLE_PAUSE).await;
+                    behind_since = Instant::now();
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(error) => return Err(error),
             }
-        };
-        tokio::time::timeout(READ_PATIENCE, reading).await.with_context(|| {
-            format!("{} has an entry at sequence {sequence} that cannot be read", StreamName::Inventory.as_str())
-        })??;
+            if behind_since.elapsed() > READ_PATIENCE {
+                bail!("{} has an entry at sequence {sequence} that cannot be read", StreamName::Inventory.as_str());
+            }
+        }
         Ok(read)
     }
 

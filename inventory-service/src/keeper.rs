@@ -36,6 +36,11 @@ const UNAVAILABLE_PAUSE: Duration = Duration::from_millis(500);
 /// How long a stop waits for the group in hand. What is not acked then comes again.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a stop may take after that, all of it together. Whoever stops services kills them after 30 s or less, and with
+/// NATS away none of it can be done: commands come again, stock levels are compared at the next start, and the snapshot
+/// only makes that start quicker.
+const FINISH_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) struct Keeper {
     nats: Nats,
     current: Current,
@@ -64,11 +69,19 @@ impl Keeper {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.check_projection();
         let outcome = self.keep(&stop).await;
-        self.answers.finish().await;
-        self.projection.finish().await;
-        // After an error the state may be half booked: only the ledger is to be trusted then.
-        if outcome.is_ok() {
-            self.snapshots.write_at_stop(&self.current).await;
+        let Self { current, answers, projection, snapshots, .. } = self;
+        let finish = async {
+            answers.finish().await;
+            projection.finish().await;
+            // After an error the state may be half booked: only the ledger is to be trusted then.
+            if outcome.is_ok() {
+                snapshots.write_at_stop(&current).await;
+            }
+        };
+        if tokio::time::timeout(FINISH_PATIENCE, finish).await.is_err() {
+            tracing::warn!(
+                "stopped before every answer, stock level and snapshot was stored; the next start makes up for it"
+            );
         }
         outcome
     }
@@ -196,13 +209,19 @@ impl Keeper {
 
     /// Whether this state holds everything that is stored; if not, it does afterwards.
     async fn is_newest(&mut self) -> anyhow::Result<bool> {
+        let last = self.last_sequence().await?;
+        if last == self.current.sequence {
+            return Ok(true);
+        }
+        self.catch_up(last).await?;
+        Ok(false)
+    }
+
+    /// The ledger's last sequence, asked for until somebody answers.
+    async fn last_sequence(&self) -> anyhow::Result<u64> {
         loop {
             match self.current.last_sequence(&self.nats).await {
-                Ok(last) if last == self.current.sequence => return Ok(true),
-                Ok(last) => {
-                    self.catch_up(last).await?;
-                    return Ok(false);
-                }
+                Ok(last) => return Ok(last),
                 Err(LastUnknown::Unavailable(reason)) => {
                     tracing::warn!(reason, "the ledger cannot be asked just now; trying again");
                     tokio::time::sleep(UNAVAILABLE_PAUSE).await;
@@ -214,9 +233,9 @@ impl Keeper {
 
     /// Read on what another instance has written, up to `last` at least.
     async fn catch_up(&mut self, last: u64) -> anyhow::Result<()> {
-        if last < self.current.sequence {
-            return Err(LastUnknown::EntriesLost { known: self.current.sequence, last }.into());
-        }
+        // A server that led the stream, hung and has not heard yet that another one leads now, tells what used to be the last:
+        // it is asked again before entries are called lost.
+        let last = if last < self.current.sequence { self.last_sequence().await? } else { last };
         let read = self.current.read_on_to(&self.nats, last).await?;
         tracing::debug!(entries = read.entries, last, "read on in the ledger");
         self.touched_by_others.extend(read.touched);

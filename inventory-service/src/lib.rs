@@ -16,10 +16,18 @@ mod snapshots;
 
 use anyhow::Context as _;
 use common::{
-    nats::{Nats, check::check},
-    streams::StreamName,
+    high_water::HighWater,
+    ids::{Sku, WorkflowId, WorkflowKind, WorkflowRef},
+    nats::{
+        Nats,
+        check::check,
+        permissions::{Needs, check_permissions},
+    },
+    streams::{ConsumerName, StreamName},
+    subject::{DeadLetterArea, Subject},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use config::Config;
 pub use snapshots::{Snapshot, UnusableSnapshot};
@@ -44,7 +52,9 @@ const STREAMS: [StreamName; 5] = [
 /// # Errors
 /// When the server is not as it must be, the ledger cannot be trusted, or nothing can be pulled although commands wait.
 pub async fn run(config: Config, nats: Nats, stop: CancellationToken) -> anyhow::Result<()> {
+    check_permissions(&nats, SERVICE, &needs()).await?;
     check(&nats, &STREAMS, config.allow_unsynced).await?;
+    let high_water = HighWater::check(&config.high_water, &nats, &[StreamName::Inventory]).await?;
     let mut snapshots = Snapshots::open(&nats, config.snapshot_every).await;
     let current = snapshots::restore(&nats, &mut snapshots).await.context("read the ledger of stock")?;
     tracing::info!(
@@ -55,5 +65,26 @@ pub async fn run(config: Config, nats: Nats, stop: CancellationToken) -> anyhow:
     let inbox = Inbox::open(&nats, config.group_commands).await?;
     let projection = Projection::start(nats.clone());
     let answers = Answers::start(nats.clone());
-    Keeper::new(nats, current, inbox, answers, projection, snapshots).run(stop).await
+    high_water.guard(Keeper::new(nats, current, inbox, answers, projection, snapshots).run(stop)).await
+}
+
+/// Everything that this service does at the server.
+fn needs() -> Needs<'static> {
+    let workflow = WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::from(Uuid::nil()) };
+    let mut writes =
+        vec![Subject::InventoryLedger, Subject::Command(workflow), Subject::DeadLetter(DeadLetterArea::Inventory)];
+    writes.extend("PERMISSION-CHECK".parse::<Sku>().map(Subject::Stock));
+    Needs {
+        streams: &STREAMS,
+        takes: &[ConsumerName::Inventory],
+        reads: &[StreamName::Inventory, StreamName::Stock],
+        asks_leader: &[StreamName::Inventory, StreamName::Stock],
+        writes,
+        // The bucket of snapshots.
+        publishes: &[
+            "$O.INVENTORY_SNAPSHOTS.permission-check",
+            "$JS.API.STREAM.INFO.OBJ_INVENTORY_SNAPSHOTS",
+            "$JS.API.CONSUMER.CREATE.OBJ_INVENTORY_SNAPSHOTS",
+        ],
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 use async_nats::HeaderMap;
 use common::{
     contracts::inventory::{StockLevel, StockProjection, StockProjectionType},
-    headers,
+    crash_point, headers,
     ids::Sku,
     nats::{
         Journal, Nats, Outgoing,
@@ -106,11 +106,11 @@ impl Projection {
         self.marked.changed.notify_one();
     }
 
-    /// Write what is marked, as far as that is possible within the time of one write.
+    /// Write what is marked. May be given up at any time: stock levels are compared at the next start.
     pub(crate) async fn finish(self) {
         self.stop.cancel();
-        if tokio::time::timeout(PATIENCE, self.task).await.is_err() {
-            tracing::warn!("stopped before every stock level was written; they are compared at the next start");
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "writing the stock levels broke off; they are compared at the next start");
         }
     }
 }
@@ -230,7 +230,10 @@ impl Writer {
             payload: serde_json::to_vec(projection)?.into(),
             expected: Some(expected),
         };
-        Ok(self.journal.append(outgoing).await?)
+        crash_point!("inventory.projection.before_append");
+        let stored = self.journal.append(outgoing).await;
+        crash_point!("inventory.projection.after_append");
+        Ok(stored?)
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<Sku, u64>> {

@@ -4,8 +4,6 @@
 //! be read or does not match its hash is ignored with a warning, and the ledger is read in full. What is *not* ignored is a
 //! sound snapshot of entries that the ledger does not have: then the ledger has lost them.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::object_store::ObjectStore;
 use common::{
@@ -30,9 +28,6 @@ const SNAPSHOTS_KEPT: usize = 2;
 /// A snapshot is due only when the ledger has grown by at least a quarter of the last one's size: so however much there is to
 /// remember, snapshots write at most four times what the ledger itself writes, and the tail stays short beside the state.
 const SIZE_PER_LEDGER_BYTE: u64 = 4;
-
-/// How long a clean stop waits for its snapshot; without it the next start reads a longer tail.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The first line of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,21 +178,16 @@ impl Snapshots {
         }
     }
 
-    /// Write one if there is anything new in the ledger, for a quick next start.
+    /// Write one if there is anything new in the ledger, for a quick next start. May be given up at any time.
     pub(crate) async fn write_at_stop(mut self, current: &Current) {
-        let finish = async {
-            if let Some(writing) = self.writing.take() {
-                self.learn(writing.await);
-            }
-            if self.entries_since > 0 {
-                self.begin(current);
-            }
-            if let Some(writing) = self.writing.take() {
-                self.learn(writing.await);
-            }
-        };
-        if tokio::time::timeout(STOP_PATIENCE, finish).await.is_err() {
-            tracing::warn!("stopped before the snapshot was written; the next start reads a longer tail of the ledger");
+        if let Some(writing) = self.writing.take() {
+            self.learn(writing.await);
+        }
+        if self.entries_since > 0 {
+            self.begin(current);
+        }
+        if let Some(writing) = self.writing.take() {
+            self.learn(writing.await);
         }
     }
 

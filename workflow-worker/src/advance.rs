@@ -1,6 +1,6 @@
 //! One loop drives every kind: decide, append, do what is owed, tell the outcome, until the workflow waits or is done.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{
     ids::{WorkflowId, WorkflowRef},
@@ -8,6 +8,7 @@ use common::{
     record::BrokenHistory,
     time,
 };
+use tokio::time::Instant;
 
 use crate::{
     history::{self, History, HistoryCache, HistoryError, Replayed},
@@ -19,6 +20,11 @@ use crate::{
 /// Two writers of one workflow meet now and then; more meetings in one turn than this is a defect, and the command is
 /// handed back so that the defect shows.
 const MOST_CONFLICTS: u32 = 50;
+
+/// Before records are called lost, the stream's leader is asked so often: together as long as a leader without followers
+/// takes to notice that it is none any more (10 s).
+const LOSS_CHECKS: u32 = 10;
+const LOSS_CHECK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What one turn needs; one for all turns of a kind.
 #[derive(Debug)]
@@ -77,6 +83,7 @@ impl<W: Workflow> Lane<W> {
     /// [`AdvanceError`]; the message that brought the input must not be acked, except as its kind says.
     pub async fn advance(&self, turn: Turn<W::Command>) -> Result<(), AdvanceError> {
         let Turn { id, at, told, trace_parent } = turn;
+        let began = Instant::now();
         let woken = matches!(told, Told::TimeHasCome);
         let mut input = Input { at, told, settings: self.settings.clone() };
         let mut replayed = match self.cache.take(id) {
@@ -91,9 +98,10 @@ impl<W: Workflow> Lane<W> {
             replayed = decide_and_append(&self.history, id, replayed, &input, trace_parent.as_deref()).await?;
             match replayed.state.next(id) {
                 Next::Run(step) => {
+                    common::panic_point!("worker.step", id);
                     match self.steps.run(WorkflowRef { kind: W::KIND, id }, step, trace_parent.as_deref()).await? {
                         StepOutcome::Ended(end) => {
-                            input = Input { at: time::now(), told: Told::StepEnded(end), ..input }
+                            input = Input { at: server_time(at, began), told: Told::StepEnded(end), ..input }
                         }
                         // The answer comes back as a command.
                         StepOutcome::Sent => break,
@@ -117,6 +125,13 @@ impl<W: Workflow> Lane<W> {
     }
 }
 
+/// When a step of a turn has ended: the server's time of the message that began the turn, and what has passed since. A
+/// machine's clock that is hours wrong would otherwise give checkouts up too early, or have them wait for days. A message
+/// that waited long makes this too early, which only brings the next round forward.
+fn server_time(at: time::Timestamp, began: Instant) -> time::Timestamp {
+    time::to_milliseconds(time::after(at, began.elapsed()))
+}
+
 /// Decide on the state in hand; when it turns out to be old, on the newer one.
 async fn decide_and_append<W: Workflow>(
     history: &History,
@@ -127,6 +142,7 @@ async fn decide_and_append<W: Workflow>(
 ) -> Result<Replayed<W>, AdvanceError> {
     let workflow = WorkflowRef { kind: W::KIND, id };
     for _ in 0..MOST_CONFLICTS {
+        common::panic_point!("worker.decide", id);
         let events = match replayed.state.decide(input) {
             Ok(events) if !events.is_empty() => events,
             // "Nothing happens" and "no" use the message up without an append that would prove the state in hand to be
@@ -163,11 +179,23 @@ async fn newer<W: Workflow>(
     known: u64,
     found: u64,
 ) -> Result<Replayed<W>, HistoryError> {
-    if found < known {
-        let workflow = WorkflowRef { kind: W::KIND, id };
-        return Err(HistoryError::Broken { workflow, source: BrokenHistory::Shrunk { known, found } });
-    }
+    let found = if found < known { no_shorter::<W>(history, id, known).await? } else { found };
     history.load_at_least(id, found).await
+}
+
+/// The newest revision, after one was told that lies before `known`. A node that led the stream, hung and has not heard yet
+/// that another one leads now tells what used to be true: only a history that stays shorter has lost records.
+async fn no_shorter<W: Workflow>(history: &History, id: WorkflowId, known: u64) -> Result<u64, HistoryError> {
+    let mut found = 0;
+    for _ in 0..LOSS_CHECKS {
+        tokio::time::sleep(LOSS_CHECK_PAUSE).await;
+        found = history.newest_revision::<W>(id).await?;
+        if found >= known {
+            return Ok(found);
+        }
+    }
+    let workflow = WorkflowRef { kind: W::KIND, id };
+    Err(HistoryError::Broken { workflow, source: BrokenHistory::Shrunk { known, found } })
 }
 
 /// One line per decision, and the counters that a shop needs first.
@@ -195,14 +223,23 @@ fn tell<W: Workflow, C: common::contracts::TypeName>(
 
 #[cfg(test)]
 mod tests {
-    use common::contracts::{
-        checkout::CheckoutCommand,
-        inventory::{Lacking, StockAnswer},
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use async_trait::async_trait;
+    use common::{
+        contracts::{
+            checkout::CheckoutCommand,
+            inventory::{Lacking, StockAnswer},
+        },
+        nats::{
+            Outgoing,
+            read::{ReadError, Stored},
+        },
     };
 
     use super::*;
     use crate::{
-        history::MemoryHistory,
+        history::{HistoryStore, MemoryHistory},
         workflows::{
             checkout::Checkout,
             stories::{at, id, input},
@@ -237,6 +274,67 @@ mod tests {
         step(&history, history.load(id()).await.expect("a history"), start()).await.expect("a start");
         let now = step(&history, old, answered(StockAnswer::Reserved {})).await.expect("an answer");
         assert_eq!(now.state.status(), "opening_payment");
+    }
+
+    /// A store whose leader has hung: for a while it tells what was true before.
+    struct Stale {
+        store: MemoryHistory,
+        stale_answers: AtomicU32,
+    }
+
+    #[async_trait]
+    impl HistoryStore for Stale {
+        async fn read(&self, workflow: WorkflowRef) -> Result<Vec<Stored>, ReadError> {
+            self.store.read(workflow).await
+        }
+
+        async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError> {
+            let newest = self.store.newest_revision(workflow).await?;
+            let is_stale = self.stale_answers.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+            Ok(if is_stale { newest - 1 } else { newest })
+        }
+
+        async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
+            self.store.append(outgoing).await
+        }
+    }
+
+    async fn told_again(stale_answers: u32) -> Result<Replayed<Checkout>, AdvanceError> {
+        let store = Stale { store: MemoryHistory::default(), stale_answers: AtomicU32::new(stale_answers) };
+        let history = History::new(Arc::new(store));
+        let started = step(&history, history.load(id()).await.expect("a history"), start()).await.expect("a start");
+        step(&history, started, start()).await
+    }
+
+    /// FP12: a leader that wakes up tells of a shorter history at first; nothing is lost, so nothing is quarantined.
+    #[tokio::test(start_paused = true)]
+    async fn a_history_that_only_looks_shorter_is_looked_at_again() {
+        let now = told_again(3).await.expect("a repeat changes nothing");
+        assert_eq!(now.state.status(), "reserving");
+    }
+
+    /// FD4: one that stays shorter has lost records, and nothing is done for it.
+    #[tokio::test(start_paused = true)]
+    async fn a_history_that_stays_shorter_is_broken() {
+        let broken = told_again(u32::MAX).await.expect_err("a shorter history");
+        assert!(
+            matches!(
+                broken,
+                AdvanceError::History(HistoryError::Broken {
+                    source: BrokenHistory::Shrunk { known: 1, found: 0 },
+                    ..
+                })
+            ),
+            "{broken}"
+        );
+    }
+
+    /// FT2: a step's end is told by the server's time of its message and a clock that only measures spans.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_step_is_told_in_the_server_s_time() {
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_millis(3_000)).await;
+        assert_eq!(server_time(at(1), began), at(4));
     }
 
     /// Two that decide on the same state: one wins, the other decides again on what the winner has left.

@@ -18,11 +18,19 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use common::{
-    nats::{Nats, check::check},
+    high_water::HighWater,
+    ids::{WorkflowId, WorkflowKind, WorkflowRef},
+    nats::{
+        Nats,
+        check::check,
+        permissions::{Needs, check_permissions},
+    },
     payment::PaymentProvider,
-    streams::StreamName,
+    streams::{ConsumerName, StreamName},
+    subject::{DeadLetterArea, Subject},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use config::Config;
 
@@ -58,8 +66,10 @@ pub async fn run(
         StreamName::InventoryCommands,
         StreamName::DeadLetters,
     ];
+    check_permissions(&nats, SERVICE, &needs(&streams)).await?;
     // The consumer of INVENTORY_COMMANDS is the inventory's, but a missing one would leave every checkout undecided.
     check(&nats, &streams, config.allow_unsynced).await.context("check the streams before taking commands")?;
+    let high_water = HighWater::check(&config.high_water, &nats, &[StreamName::History]).await?;
 
     let timers = Timers::new(nats.clone());
     let sweep = Sweep::new(&nats, timers.clone(), config.sweep_interval, config.forgotten_after);
@@ -74,7 +84,38 @@ pub async fn run(
         refund: lane(&history, &steps, &timers, &settings, &config),
     };
     tracing::info!(payment_timeout = %common::time::in_words(config.payment_timeout), provider = %provider.name(), "taking commands");
-    Inbox::new(nats, lanes, sweep, provider, config.most_turns.get()).run(stop).await
+    let inbox = Inbox::new(nats.clone(), lanes, sweep.clone(), provider, &config);
+    let working = async {
+        tokio::select! {
+            ended = inbox.run(stop) => ended,
+            never = sweep.keep_armed(&nats) => match never {},
+        }
+    };
+    high_water.guard(working).await
+}
+
+/// Everything that a worker does at the server.
+fn needs(streams: &[StreamName]) -> Needs<'_> {
+    let mut writes = vec![Subject::SweepTimer, Subject::InventoryCommand(Uuid::nil())];
+    for kind in WorkflowKind::ALL {
+        let workflow = WorkflowRef { kind, id: WorkflowId::from(Uuid::nil()) };
+        writes.extend([
+            Subject::History(workflow),
+            Subject::Command(workflow),
+            Subject::Timer(workflow),
+            Subject::TimerCancelled(workflow),
+        ]);
+    }
+    let areas = [DeadLetterArea::Command, DeadLetterArea::Webhook, DeadLetterArea::Due, DeadLetterArea::History];
+    writes.extend(areas.map(Subject::DeadLetter));
+    Needs {
+        streams,
+        takes: &[ConsumerName::WorkerCommands, ConsumerName::WorkerWebhooks, ConsumerName::WorkerDue],
+        reads: &[StreamName::History, StreamName::Timers],
+        asks_leader: &[StreamName::History],
+        writes,
+        publishes: &[],
+    }
 }
 
 fn lane<W: Workflow>(

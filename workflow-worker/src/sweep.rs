@@ -26,6 +26,10 @@ use crate::timers::Timers;
 /// one in quarantine, is then nudged every day and a half, and does not fill the dead letters.
 const MOST_DOUBLINGS: u32 = 10;
 
+/// Looks in a row, one every interval, that find no call for the next sweep before it is set anew: there is none while a
+/// sweep runs, and one too many only sweeps twice.
+const LOOKS_WITHOUT_A_CALL: u32 = 3;
+
 /// Records that one request of a pass reads.
 const STRETCH: usize = 1_000;
 
@@ -80,20 +84,46 @@ impl Sweep {
     /// When the call cannot be read or set.
     pub async fn arm(&self, nats: &Nats) -> anyhow::Result<()> {
         let mark = last_mark(nats).await?;
-        self.set_next(mark).await
+        // Nobody has told the time yet; a call that goes off too early or too late only moves the first sweep.
+        self.set_next(mark, time::now()).await
     }
 
-    /// One pass; then the next is set.
+    /// See to it that there is a next sweep for as long as this worker lives: whoever purges `TIMERS` takes its call away
+    /// with all the others, and then nothing but the sweep would find their workflows.
+    pub async fn keep_armed(&self, nats: &Nats) -> std::convert::Infallible {
+        let mut missing = 0;
+        loop {
+            tokio::time::sleep(self.interval).await;
+            missing = match read::last(nats, StreamName::Timers, &Subject::SweepTimer).await {
+                Ok(None) => missing + 1,
+                // There is one, or the server cannot say.
+                Ok(Some(_)) | Err(_) => 0,
+            };
+            if missing < LOOKS_WITHOUT_A_CALL {
+                continue;
+            }
+            missing = 0;
+            tracing::warn!("the next sweep's call is gone from TIMERS; setting it again");
+            if let Err(error) = self.arm(nats).await {
+                tracing::warn!(error = format!("{error:#}"), "could not set the next sweep's call; trying again later");
+            }
+        }
+    }
+
+    /// One pass for the call that has gone off `at`; then the next is set.
+    ///
+    /// The server's time counts, not this worker's: with a clock that runs ahead, everything would look forgotten, and with
+    /// one that is behind, the next call would go off at once, again and again.
     ///
     /// # Errors
     /// When the histories cannot be read or a nudge cannot be sent; the pass is tried again.
-    pub async fn run(&self, nats: &Nats) -> anyhow::Result<()> {
+    pub async fn run(&self, nats: &Nats, at: Timestamp) -> anyhow::Result<()> {
         let mut known = self.known.lock().await;
         if known.read_up_to == 0 {
             known.read_up_to = last_mark(nats).await?.saturating_sub(1);
         }
         let read = read_on(nats, &mut known).await?;
-        let forgotten = forgotten(&known.open, time::now(), self.forgotten_after);
+        let forgotten = forgotten(&known.open, at, self.forgotten_after);
         for (workflow, open) in &forgotten {
             tracing::error!(
                 kind = workflow.kind.as_str(),
@@ -111,7 +141,7 @@ impl Sweep {
         gauge_open(&known.open);
         tracing::debug!(read, open = known.open.len(), nudged = forgotten.len(), "swept");
         let open_from = known.open.values().map(|open| open.last_sequence).min().unwrap_or(known.read_up_to + 1);
-        self.set_next(open_from).await
+        self.set_next(open_from, at).await
     }
 
     async fn nudge(&self, workflow: WorkflowRef) -> anyhow::Result<()> {
@@ -124,13 +154,15 @@ impl Sweep {
             payload: Bytes::from_static(br#"{"type":"nudge"}"#),
             expected: None,
         };
+        common::crash_point!("worker.sweep.before_nudge");
         self.commands.append(outgoing).await.with_context(|| format!("nudge {workflow}"))?;
+        common::crash_point!("worker.sweep.after_nudge");
         Ok(())
     }
 
-    async fn set_next(&self, open_from: u64) -> anyhow::Result<()> {
+    async fn set_next(&self, open_from: u64, now: Timestamp) -> anyhow::Result<()> {
         let payload = serde_json::to_vec(&Mark { open_from })?.into();
-        let at = after(time::now(), self.interval);
+        let at = after(now, self.interval);
         self.timers.schedule(Subject::SweepTimer, Subject::SweepDue, at, payload).await.context("set the next sweep")
     }
 }

@@ -1,14 +1,14 @@
 //! Wake-up calls: a JetStream schedule on `timer.<kind>.<id>` that becomes a message on `due.<kind>.<id>`, with or
 //! without a living worker. A call is a hint; the truth is the time that the history records.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use common::{
     headers,
     ids::WorkflowRef,
-    nats::{AppendError, Journal, Nats, Outgoing},
+    nats::{AppendError, Journal, Nats, Outgoing, Publish},
     streams::{DUE_TTL, StreamName},
     subject::Subject,
     time::Timestamp,
@@ -25,14 +25,20 @@ const CANCELLED_TTL: &str = "1s";
 /// Sets and cancels wake-up calls; clones share the journal.
 #[derive(Debug, Clone)]
 pub struct Timers {
-    journal: Journal,
+    journal: Arc<dyn Publish>,
 }
 
 impl Timers {
     /// Open the journal of the wake-up calls.
     #[must_use]
     pub fn new(nats: Nats) -> Self {
-        Self { journal: Journal::start(nats, StreamName::Timers, PATIENCE) }
+        Self::over(Arc::new(Journal::start(nats, StreamName::Timers, PATIENCE)))
+    }
+
+    /// Wake-up calls that are stored elsewhere, such as in a simulation.
+    #[must_use]
+    pub fn over(journal: Arc<dyn Publish>) -> Self {
+        Self { journal }
     }
 
     /// Make sure that a workflow is woken at a time, replacing its earlier call.
@@ -41,9 +47,7 @@ impl Timers {
     /// [`AppendError`] when it could not be stored: the workflow must not be left without it.
     pub async fn set(&self, workflow: WorkflowRef, until: Timestamp, known: Timer) -> Result<Timer, AppendError> {
         if known != Timer::SetFor(until) {
-            common::crash_point!("worker.timer.before_set");
             self.schedule(Subject::Timer(workflow), Subject::Due(workflow), until, Bytes::new()).await?;
-            common::crash_point!("worker.timer.after_set");
         }
         Ok(Timer::SetFor(until))
     }
@@ -64,7 +68,9 @@ impl Timers {
         headers.insert(header::NATS_SCHEDULE_TARGET, due.to_string());
         headers.insert(header::NATS_SCHEDULE_TTL, format!("{}s", DUE_TTL.as_secs()));
         headers.insert(headers::SENDER, crate::SERVICE);
+        common::crash_point!("worker.timer.before_set");
         self.journal.append(Outgoing { subject: timer, headers, payload, expected: None }).await?;
+        common::crash_point!("worker.timer.after_set");
         Ok(())
     }
 
@@ -78,13 +84,15 @@ impl Timers {
             headers.insert(header::NATS_SCHEDULE_NEXT, "purge");
             headers.insert(header::NATS_MESSAGE_TTL, CANCELLED_TTL);
             let subject = Subject::TimerCancelled(workflow);
-            let journal = self.journal.clone();
-            tokio::spawn(async move {
+            let journal = Arc::clone(&self.journal);
+            self.journal.in_background(Box::pin(async move {
                 let outgoing = Outgoing { subject, headers, payload: Bytes::new(), expected: None };
+                common::crash_point!("worker.timer.before_cancel");
                 if let Err(error) = journal.append(outgoing).await {
                     tracing::debug!(%workflow, %error, "a wake-up call was not cancelled; it will change nothing");
                 }
-            });
+                common::crash_point!("worker.timer.after_cancel");
+            }));
         }
         Timer::Never
     }

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use common::{
-    contracts::{TypeName, checkout::PaymentNotice, checkout::PaymentStep, inventory::StockLine},
+    contracts::{TypeName, Versioned, checkout::PaymentNotice, checkout::PaymentStep, inventory::StockLine},
     ids::{ProviderName, WorkflowId, WorkflowKind},
     payment::{CloseSession, Closed, CreateSession, OpenSession, RefundRequest},
     time::{Timestamp, after},
@@ -28,7 +28,7 @@ pub trait Workflow: Default + Send + Sync + 'static {
     /// What may be asked of it on `command.<kind>.<id>`.
     type Command: DeserializeOwned + TypeName + Send + Sync;
     /// What may have happened in it.
-    type Event: Serialize + DeserializeOwned + TypeName + Send + Sync;
+    type Event: Serialize + Versioned + TypeName + Send + Sync;
 
     /// What an input leads to; nothing when it changes nothing (a repeat, an answer that came too late).
     ///
@@ -50,7 +50,7 @@ pub trait Workflow: Default + Send + Sync + 'static {
 /// What a workflow is told, when, and under which settings; everything that a decision may depend on.
 #[derive(Debug, Clone)]
 pub struct Input<C> {
-    /// When: the server's time of the message, or the worker's time when a step ended.
+    /// When: the server's time of the message, and when a step has ended what has passed since then.
     pub at: Timestamp,
     /// What.
     pub told: Told<C>,

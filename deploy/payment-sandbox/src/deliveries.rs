@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use common::{
+    crash_point,
     ids::SessionId,
     payment::{WebhookSecrets, sandbox::SIGNATURE_HEADER},
     service::tls::install_tls_provider,
@@ -102,7 +103,9 @@ impl Sender {
                 return Outcome::TryAgainAfter(PAUSE.1);
             }
         };
+        crash_point!("sandbox.before_delivery");
         let answer = self.send_with_faults(&event).await;
+        crash_point!("sandbox.after_delivery");
         let delivered = answer.as_ref().is_ok_and(|status| status.is_success());
         let refused = answer.as_ref().is_ok_and(|status| status.is_client_error());
         let answer = answer.map_or_else(|error| error, |status| status.to_string());

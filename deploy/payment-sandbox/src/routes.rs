@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{
     service::{
         http::{Problem, ServedPath, body},
-        telemetry,
+        monitor::metrics,
     },
     time,
 };
@@ -134,8 +134,8 @@ fn faults(app: &Arc<App>) -> Routes {
 
 fn for_machines() -> Routes {
     let live = warp::path!("livez").and(warp::get()).map(|| "ok\n".into_response());
-    let metrics = warp::path!("metrics").and(warp::get()).map(|| telemetry::render_metrics().into_response());
-    live.or(metrics).unify().boxed()
+    let counted = warp::path!("metrics").and(warp::get()).map(metrics);
+    live.or(counted).unify().boxed()
 }
 
 fn page(app: &Arc<App>) -> Routes {

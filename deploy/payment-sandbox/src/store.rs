@@ -6,6 +6,7 @@
 use std::{ops::Bound, path::Path, sync::Arc};
 
 use anyhow::Context as _;
+use common::crash_point;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -188,7 +189,9 @@ fn write_groups(
         {
             group.push(job);
         }
+        crash_point!("sandbox.before_commit");
         let (answers, new_events) = commit(database, group.drain(..))?;
+        crash_point!("sandbox.after_commit");
         for answer in answers {
             answer();
         }

@@ -49,7 +49,7 @@ pub(crate) fn started() -> CheckoutEvent {
         }],
         total: Money::eur(1000),
         fingerprint: RequestFingerprint("f".into()),
-        payment_timeout_seconds: 120,
+        payment_timeout_ms: 120_000,
         provider: "sandbox".parse().expect("a provider"),
     }
 }

@@ -82,7 +82,8 @@ impl Overview {
     /// When the streams cannot be read.
     pub(crate) async fn read(nats: &Nats, articles: Vec<Article>) -> Result<Self, ReadError> {
         let (history, messages_stored) = newest(nats, StreamName::History, HISTORY_READ, "history.>").await?;
-        let (letters, _) = newest(nats, StreamName::DeadLetters, DEAD_LETTERS_READ, "deadletter.>").await?;
+        let (mut letters, _) = newest(nats, StreamName::DeadLetters, DEAD_LETTERS_READ, "deadletter.>").await?;
+        leave_out_settled(&mut letters);
         Ok(Self { messages_stored, articles, ..Self::of_messages(&history, &letters) })
     }
 
@@ -151,6 +152,16 @@ fn hand_refund_reason(payload: &[u8]) -> Option<String> {
         RefundEvent::RefundNeedsAttention { reason } => Some(reason),
         _ => None,
     })
+}
+
+/// What an operator has seen to needs nobody's attention; the records of that are no letters themselves.
+fn leave_out_settled(letters: &mut Vec<Stored>) {
+    let settled_letter = |stored: &Stored| match stored.subject.parse() {
+        Ok(Subject::LetterSettled(letter)) => Some(letter),
+        _ => None,
+    };
+    let settled: HashSet<u64> = letters.iter().filter_map(settled_letter).collect();
+    letters.retain(|stored| settled_letter(stored).is_none() && !settled.contains(&stored.sequence));
 }
 
 fn letter(stored: &Stored) -> Attention {
@@ -331,6 +342,17 @@ mod tests {
         let [letter] = &overview.attention[..] else { panic!("one: {overview:?}") };
         assert_eq!((letter.what.as_str(), letter.checkout), ("dead letter 7: command", Some(id)));
         assert!(letter.reason.starts_with("not JSON (from command.checkout."), "{letter:?}");
+    }
+
+    #[test]
+    fn a_dead_letter_that_an_operator_has_seen_to_needs_no_attention() {
+        let mut letters = vec![
+            stored(7, "deadletter.command".into(), &[], "x"),
+            stored(8, "deadletter.command".into(), &[], "x"),
+            stored(9, "deadletter.settled.7".into(), &[], "{}"),
+        ];
+        leave_out_settled(&mut letters);
+        assert_eq!(letters.iter().map(|letter| letter.sequence).collect::<Vec<_>>(), [8]);
     }
 
     #[test]

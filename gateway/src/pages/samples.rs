@@ -59,7 +59,7 @@ pub(crate) fn started() -> CheckoutEvent {
         }],
         total: Money::eur(3700),
         fingerprint: RequestFingerprint("00".into()),
-        payment_timeout_seconds: 120,
+        payment_timeout_ms: 120_000,
         provider: "sandbox".parse().expect("a provider"),
     }
 }

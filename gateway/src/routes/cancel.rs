@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use common::{
     contracts::checkout::{CancelledBy, CheckoutCommand, CheckoutStatus},
+    crash_point,
     ids::WorkflowId,
     service::http::{Problem, body},
     subject::Subject,
@@ -66,7 +67,9 @@ pub(crate) async fn cancel(app: &App, id: &str, asked: &Asked) -> Result<Respons
     };
     let deadline = Instant::now() + app.config.answer_timeout;
     let cancel = CheckoutCommand::Cancel { by: CancelledBy::Customer };
+    crash_point!("gateway.cancel.before_publish");
     app.command(Subject::Command(checkout_ref(id)), &cancel, asked).await?;
+    crash_point!("gateway.cancel.after_publish");
     tracing::info!(checkout = %id, "cancel asked for");
     loop {
         if let Some(view) = follower.view().filter(|view| view.status.is_terminal()) {

@@ -8,6 +8,7 @@ use common::{
         checkout::{CheckoutStatus, RefundStatus},
         refund::RefundCommand,
     },
+    crash_point,
     ids::WorkflowId,
     service::http::{Problem, body, media_type},
     subject::Subject,
@@ -88,7 +89,9 @@ pub(crate) async fn refund(
     let standing = standing(app, id).await?.ok_or_else(|| unknown_checkout(id))?;
     if standing.by_hand.is_none() {
         let start = start_of(&standing.view, reason)?;
+        crash_point!("gateway.refund.before_publish");
         app.command(Subject::Command(refund_ref(id)), &start, asked).await?;
+        crash_point!("gateway.refund.after_publish");
         tracing::info!(checkout = %id, "refund asked for");
     }
     let by_hand = wait_for_decision(app, id, watch, standing.by_hand).await?;

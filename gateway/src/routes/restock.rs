@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use common::{
     contracts::inventory::{InventoryCommand, RestockAnswer},
+    crash_point,
     ids::{IdempotencyKey, Sku, WorkflowId},
     service::http::{Problem, body, media_type},
     subject::Subject,
@@ -172,7 +173,9 @@ async fn ask_inventory(
         Problem::unavailable("The inventory cannot be asked at the moment; try again with the same key.")
     })?;
     let command = InventoryCommand::Restock { restock_id, sku: sku.clone(), quantity };
+    crash_point!("gateway.restock.before_publish");
     app.inventory_command(Subject::InventoryCommand(restock_id), &command, &inbox, asked).await?;
+    crash_point!("gateway.restock.after_publish");
     let answer = tokio::select! {
         answer = tokio::time::timeout(ANSWER_PATIENCE, answers.next()) => answer.ok().flatten(),
         () = app.stop.cancelled() => None,

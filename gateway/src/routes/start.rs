@@ -165,18 +165,20 @@ async fn find_known(app: &App, wanted: &Wanted, deadline: Instant) -> Result<(Fo
 }
 
 async fn publish(app: &App, asked: &Asked, wanted: &Wanted, deadline: Instant) -> Result<(), Problem> {
+    app.must_take_new()?;
     let start = priced(app, wanted)?;
-    crash_point!("gateway.before_publish");
+    crash_point!("gateway.start.before_publish");
     let subject = Subject::Command(checkout_ref(wanted.id));
     let storing = tokio::time::timeout_at(deadline, app.command(subject, &start, asked));
     let stored = storing.await.unwrap_or_else(|_| {
+        app.storing_is_overdue(app.config.answer_timeout);
         Err(Problem::unavailable(
             "The order could not be stored in time. Try again with the same Idempotency-Key; without one, look at the \
              checkout named here before you try again.",
         ))
     });
     stored.map_err(|problem| with_checkout(problem, wanted.id))?;
-    crash_point!("gateway.after_publish");
+    crash_point!("gateway.start.after_publish");
     Ok(())
 }
 

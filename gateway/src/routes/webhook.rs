@@ -52,7 +52,7 @@ pub(super) fn routes(app: &Arc<App>) -> BoxedFilter<(Response,)> {
     request_body(content = String, description = "The provider's event, signed in its own header", content_type = "application/json"),
     responses(
         (status = 200, description = "Stored durably, now or before", body = ReceivedBody),
-        (status = 400, description = "webhook_refused: not authentic, not an event, or about no checkout; nothing is stored", body = reply::ProblemBody),
+        (status = 400, description = "webhook_refused: not authentic, not an event, or a decision about no checkout; nothing is stored", body = reply::ProblemBody),
         (status = 413, description = "too_large", body = reply::ProblemBody),
         (status = 415, description = "unsupported_media_type", body = reply::ProblemBody),
         (status = 503, description = "unavailable: send it again", body = reply::ProblemBody),
@@ -118,15 +118,16 @@ async fn check_and_store(
         return Err(Problem::unsupported_media_type("Send the event as application/json.").into());
     }
     let event = app.provider.verify_webhook(&asked.headers, &body, time::now())?;
-    if event.reference.is_none() {
+    // One that decides nothing (a dispute, somebody else's session) is kept: a refusal would only be told again.
+    if event.reference.is_none() && event.outcome.is_some() {
         let problem =
-            refused_for("the event names no checkout (client_reference_id), so it cannot be about one".into());
+            refused_for("the event decides a payment but names no checkout (client_reference_id) of ours".into());
         return Err(Refusal { reason: "no_reference", problem });
     }
     app.must_be_connected()?;
     let subject = Subject::Webhook(app.provider.name(), event.id.clone());
-    crash_point!("gateway.before_webhook_append");
+    crash_point!("gateway.webhook.before_append");
     let is_new = app.store_webhook(subject, &event.event_type, body, asked).await?;
-    crash_point!("gateway.after_webhook_append");
+    crash_point!("gateway.webhook.after_append");
     Ok((event, is_new))
 }

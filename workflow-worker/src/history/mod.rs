@@ -3,10 +3,7 @@
 mod cache;
 mod store;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::HeaderMap;
 use common::{
@@ -20,6 +17,7 @@ use common::{
     subject::Subject,
     time::Timestamp,
 };
+use tokio::time::Instant;
 
 pub use cache::HistoryCache;
 pub use store::{HistoryStore, MemoryHistory, NatsHistory};
@@ -97,6 +95,7 @@ pub fn replay<W: Workflow>(id: WorkflowId, stored: &[Stored]) -> Result<Replayed
 
 impl<W: Workflow> Replayed<W> {
     fn fold(&mut self, events: &[W::Event], id: WorkflowId) {
+        common::panic_point!("worker.evolve", id);
         self.state = events.iter().fold(std::mem::take(&mut self.state), W::evolve);
         if matches!(self.state.next(id), Next::Wait { until: Some(_) }) {
             self.timer = Timer::Unknown;

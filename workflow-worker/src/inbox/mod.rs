@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    Config,
     advance::{AdvanceError, Lane},
     sweep::Sweep,
     workflows::{checkout::Checkout, refund::Refund},
@@ -45,6 +46,8 @@ pub(crate) struct Inbox {
     order: PerWorkflowOrder,
     /// Turns that may run or wait at the same time.
     room: Arc<Semaphore>,
+    /// Deliveries after which a message that always fails is parked.
+    most_failures: i64,
     turns: TaskTracker,
 }
 
@@ -54,7 +57,7 @@ impl Inbox {
         lanes: Lanes,
         sweep: Sweep,
         provider: Arc<dyn common::payment::PaymentProvider>,
-        most_turns: usize,
+        config: &Config,
     ) -> Arc<Self> {
         Arc::new(Self {
             nats,
@@ -62,7 +65,8 @@ impl Inbox {
             sweep,
             provider,
             order: PerWorkflowOrder::default(),
-            room: Arc::new(Semaphore::new(most_turns)),
+            room: Arc::new(Semaphore::new(config.most_turns.get())),
+            most_failures: config.most_failures,
             turns: TaskTracker::new(),
         })
     }
@@ -87,11 +91,11 @@ impl Inbox {
         let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
         let message = Taken::new(consumer, message);
         let inbox = Arc::clone(self);
-        match route::route(consumer, &message.message, &*self.provider) {
-            Ok(Incoming::Sweep) => {
+        match read(consumer, &message.message, &*self.provider) {
+            Ok(Incoming::Sweep(at)) => {
                 self.turns.spawn(async move {
                     let _permit = permit;
-                    let outcome = message.with_progress(inbox.sweep.run(&inbox.nats)).await;
+                    let outcome = message.with_progress(inbox.sweep.run(&inbox.nats, at)).await;
                     settle::sweep(&message, outcome).await;
                 });
             }
@@ -116,7 +120,7 @@ impl Inbox {
     async fn take_turn(&self, workflow: WorkflowRef, input: route::Input, message: Taken) {
         let turn = std::panic::AssertUnwindSafe(self.advance(workflow, input)).catch_unwind();
         let outcome = message.with_progress(turn).await;
-        settle::turn(&self.nats, workflow, &message, outcome).await;
+        settle::turn(&self.nats, workflow, &message, outcome, self.most_failures).await;
     }
 
     async fn advance(&self, workflow: WorkflowRef, input: route::Input) -> Result<(), TurnError> {
@@ -126,6 +130,20 @@ impl Inbox {
         }
         Ok(())
     }
+}
+
+/// Find out what a message is for. A reader that panics has met a message that it cannot read: that one is parked, and
+/// the others go on.
+fn read(
+    consumer: ConsumerName,
+    message: &async_nats::jetstream::Message,
+    provider: &dyn common::payment::PaymentProvider,
+) -> Result<Incoming, Unroutable> {
+    let read = std::panic::AssertUnwindSafe(|| route::route(consumer, message, provider));
+    std::panic::catch_unwind(read).unwrap_or_else(|panic| {
+        metrics::counter!("worker_panics_total").increment(1);
+        Err(Unroutable { reason: format!("reading it panicked: {}", settle::panic_text(&*panic)) })
+    })
 }
 
 /// Why a turn did not use its message up.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::consumer::{Consumer, Info, pull};
 use common::streams::ConsumerName;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,12 @@ use super::Inbox;
 /// Messages asked for at a time: enough to keep a busy worker busy between two pulls.
 const PULL: usize = 256;
 
-/// A pull that finds nothing waits this long at the server; the server says every third of it that it is alive.
+/// A pull that finds nothing waits this long at the server.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The server says so often that the pull still stands. When another server has come to lead the consumer it does not know
+/// of the pull, and after two heartbeats missed it is made again: so long does a worker stand idle after a leader is lost.
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Between two attempts after an error, so that a server in trouble is not hammered.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -104,6 +107,17 @@ async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Str
     stream.messages().await.context("begin to pull")
 }
 
+/// What waits for workers, for whoever watches them: a consumer that is paused looks healthy otherwise.
+fn tell(name: ConsumerName, info: &Info) {
+    let stream = name.stream().as_str();
+    let waiting = u32::try_from(info.num_pending).unwrap_or(u32::MAX);
+    metrics::gauge!("consumer_messages_waiting", "stream" => stream).set(waiting);
+    metrics::gauge!("consumer_paused", "stream" => stream).set(if info.paused { 1 } else { 0 });
+    if info.paused {
+        tracing::warn!(stream, "an operator has paused this consumer: {} messages wait", info.num_pending);
+    }
+}
+
 /// Ends with an error when something waits at the server for a minute and nothing arrives here nor elsewhere.
 async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow::Result<()> {
     let (mut last_pulled, mut last_acked, mut silent) = (0, 0, 0);
@@ -114,13 +128,7 @@ async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow:
         let Ok(mut consumer) = consumer(inbox, name).await else { continue };
         let Ok(info) = consumer.info().await else { continue };
         let acked = info.ack_floor.consumer_sequence;
-        if info.paused {
-            tracing::warn!(
-                stream = name.stream().as_str(),
-                "an operator has paused this consumer: {} messages wait",
-                info.num_pending
-            );
-        }
+        tell(name, info);
         let nothing_to_pull = info.paused || info.num_pending == 0 || inbox.room.available_permits() == 0;
         let moves = nothing_to_pull || now_pulled != last_pulled || acked != last_acked;
         silent = if moves { 0 } else { silent + 1 };

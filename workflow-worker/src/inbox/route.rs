@@ -26,8 +26,8 @@ pub(crate) struct Unroutable {
 pub(super) enum Incoming {
     /// One workflow is told something.
     ForWorkflow(WorkflowRef, Input),
-    /// It is time to look for forgotten workflows.
-    Sweep,
+    /// It is time to look for forgotten workflows: this time, by the server's clock.
+    Sweep(Timestamp),
     /// It decides nothing.
     Nothing { why: String },
 }
@@ -84,7 +84,7 @@ pub(super) fn route(
         (ConsumerName::WorkerDue, Subject::Due(workflow)) => {
             Ok(Incoming::ForWorkflow(workflow, input(Said::TimeHasCome)))
         }
-        (ConsumerName::WorkerDue, Subject::SweepDue) => Ok(Incoming::Sweep),
+        (ConsumerName::WorkerDue, Subject::SweepDue) => Ok(Incoming::Sweep(at)),
         (ConsumerName::WorkerWebhooks, Subject::Webhook(from, _)) => {
             if from != provider.name() {
                 return Err(unroutable(format!("this worker has no access to the payment provider {from}")));

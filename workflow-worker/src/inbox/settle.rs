@@ -6,6 +6,7 @@ use async_nats::jetstream::AckKind;
 use common::{
     ids::WorkflowRef,
     nats::{AppendError, Nats, dead_letters},
+    record::BrokenHistory,
     streams::ConsumerName,
     subject::DeadLetterArea,
 };
@@ -16,9 +17,6 @@ use crate::{advance::AdvanceError, history::HistoryError, workflow::Rejection};
 /// Deliveries of a message about a workflow that does not exist (yet): with the waits below, about a minute.
 const MOST_DELIVERIES_UNKNOWN: i64 = 10;
 
-/// Deliveries of a message whose turn fails for a reason of its own, such as a panic: about ten minutes.
-const MOST_DELIVERIES_FAILING: i64 = 25;
-
 type Outcome = Result<Result<(), TurnError>, Box<dyn Any + Send>>;
 
 /// What is done with a message.
@@ -28,23 +26,19 @@ enum Fate {
     Park(DeadLetterArea, String),
 }
 
-pub(super) async fn turn(nats: &Nats, workflow: WorkflowRef, message: &Taken, outcome: Outcome) {
-    match fate(workflow, message, outcome) {
-        Fate::UsedUp => {
-            common::crash_point!("worker.before_ack");
-            ack(message).await;
-            common::crash_point!("worker.after_ack");
-        }
+pub(super) async fn turn(nats: &Nats, workflow: WorkflowRef, message: &Taken, outcome: Outcome, most_failures: i64) {
+    match fate(workflow, message, outcome, most_failures) {
+        Fate::UsedUp => ack(message).await,
         Fate::Later(why) => hand_back(message, &format!("{workflow}: {why}")).await,
         Fate::Park(area, reason) => park_in(nats, area, message, &reason).await,
     }
 }
 
-fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
+fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome, most_failures: i64) -> Fate {
     let area = area_of(message.consumer);
     let later_unless = |most: i64, why: String| {
         if message.deliveries >= most {
-            Fate::Park(area, format!("{why} (tried {most} times)"))
+            Fate::Park(area, format!("{why} (tried {} times)", message.deliveries))
         } else {
             Fate::Later(why)
         }
@@ -53,7 +47,7 @@ fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
         Ok(Ok(())) => return Fate::UsedUp,
         Err(panic) => {
             metrics::counter!("worker_panics_total").increment(1);
-            return later_unless(MOST_DELIVERIES_FAILING, format!("the turn panicked: {}", panic_text(&*panic)));
+            return later_unless(most_failures, format!("the turn panicked: {}", panic_text(&*panic)));
         }
         Ok(Err(TurnError::Unreadable(error))) => return Fate::Park(area, error.reason),
         Ok(Err(TurnError::Advance(error))) => error,
@@ -66,13 +60,15 @@ fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
         AdvanceError::Rejected(Rejection::NotStarted(why)) => later_unless(MOST_DELIVERIES_UNKNOWN, why),
         AdvanceError::Rejected(Rejection::NotYet(why)) => Fate::Later(why),
         AdvanceError::Rejected(Rejection::Contradiction(why)) => Fate::Park(area, why),
+        // Nothing is wrong with it, it is only not for this worker: a newer one takes it, or this one after its update.
+        AdvanceError::History(error @ HistoryError::Broken { source: BrokenHistory::NeedsNewerVersion { .. }, .. }) => {
+            Fate::Later(error.to_string())
+        }
         AdvanceError::History(error @ HistoryError::Broken { .. }) => {
             Fate::Park(DeadLetterArea::History, error.to_string())
         }
-        error @ AdvanceError::Append(AppendError::Refused { .. }) => {
-            later_unless(MOST_DELIVERIES_FAILING, error.to_string())
-        }
-        error @ AdvanceError::TooManyConflicts(_) => later_unless(MOST_DELIVERIES_FAILING, error.to_string()),
+        error @ AdvanceError::Append(AppendError::Refused { .. }) => later_unless(most_failures, error.to_string()),
+        error @ AdvanceError::TooManyConflicts(_) => later_unless(most_failures, error.to_string()),
         // The server is in trouble, not the message: it comes again for as long as it takes.
         error @ (AdvanceError::History(HistoryError::Read(_)) | AdvanceError::Append(_) | AdvanceError::Step(_)) => {
             Fate::Later(error.to_string())
@@ -80,7 +76,7 @@ fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome) -> Fate {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -117,30 +113,30 @@ pub(super) async fn park(nats: &Nats, message: &Taken, reason: &str) {
 }
 
 async fn park_in(nats: &Nats, area: DeadLetterArea, message: &Taken, reason: &str) {
-    let original = &message.message;
-    let parked =
-        dead_letters::park(nats, area, &original.subject, original.headers.as_ref(), original.payload.clone(), reason)
-            .await;
-    match parked {
+    match dead_letters::park(nats, area, &message.message, reason).await {
         Ok(_) => ack(message).await,
         Err(error) => hand_back(message, &format!("{reason}; and it could not be parked: {error}")).await,
     }
 }
 
 async fn ack(message: &Taken) {
+    common::crash_point!("worker.before_ack");
     if let Err(error) = message.message.ack().await {
         // It comes again and changes nothing.
         tracing::debug!(%error, subject = %message.message.subject, "could not ack");
     }
+    common::crash_point!("worker.after_ack");
 }
 
 async fn hand_back(message: &Taken, why: &str) {
     let wait = wait_before_delivery(message.deliveries + 1);
     tracing::warn!(subject = %message.message.subject, deliveries = message.deliveries, why, wait_ms = wait.as_millis(), "handed back");
     metrics::counter!("worker_handed_back_total").increment(1);
+    common::crash_point!("worker.before_hand_back");
     if let Err(error) = message.message.ack_with(AckKind::Nak(Some(wait))).await {
         tracing::debug!(%error, "could not hand back; it comes again after the ack wait");
     }
+    common::crash_point!("worker.after_hand_back");
 }
 
 /// Before the second delivery 100 ms, then twice as long each time, at most 30 s.

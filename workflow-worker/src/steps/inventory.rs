@@ -1,6 +1,6 @@
 //! Remote steps: commands to the inventory service.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::HeaderMap;
 use common::{
@@ -10,7 +10,7 @@ use common::{
     },
     headers,
     ids::WorkflowRef,
-    nats::{Journal, Nats, Outgoing},
+    nats::{Journal, Nats, Outgoing, Publish},
     streams::StreamName,
     subject::Subject,
 };
@@ -23,12 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Where commands to the inventory go.
 #[derive(Debug)]
 pub(super) struct InventoryCommands {
-    journal: Journal,
+    journal: Arc<dyn Publish>,
 }
 
 impl InventoryCommands {
     pub(super) fn new(nats: Nats) -> Self {
-        Self { journal: Journal::start(nats, StreamName::InventoryCommands, PATIENCE) }
+        Self::over(Arc::new(Journal::start(nats, StreamName::InventoryCommands, PATIENCE)))
+    }
+
+    pub(super) fn over(journal: Arc<dyn Publish>) -> Self {
+        Self { journal }
     }
 
     pub(super) async fn reserve(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{
     ids::WorkflowRef,
-    nats::{AppendError, Nats},
+    nats::{AppendError, Nats, Publish},
     payment::PaymentProvider,
 };
 
@@ -51,6 +51,12 @@ impl Steps {
     #[must_use]
     pub fn new(nats: Nats, provider: Arc<dyn PaymentProvider>) -> Self {
         Self { inventory: inventory::InventoryCommands::new(nats), provider }
+    }
+
+    /// Steps whose commands to the inventory are stored elsewhere, such as in a simulation.
+    #[must_use]
+    pub fn over(inventory_commands: Arc<dyn Publish>, provider: Arc<dyn PaymentProvider>) -> Self {
+        Self { inventory: inventory::InventoryCommands::over(inventory_commands), provider }
     }
 
     /// Do what a workflow owes.
