@@ -9,7 +9,7 @@ use common::{
         catalogue::{Product, ProductType},
         inventory::InventoryCommand,
     },
-    headers,
+    crash_point, headers,
     ids::Sku,
     money::{Currency, Money},
     nats::{Nats, Outgoing, append, read},
@@ -17,6 +17,7 @@ use common::{
     subject::Subject,
 };
 use serde::Deserialize;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The catalogue that the shop opens with when it is given none.
@@ -33,6 +34,9 @@ const MAX_DESCRIPTION: usize = 2_000;
 
 /// Seeding is part of starting; a server that is just being elected leader gets this long.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two looks into a catalogue that cannot be read yet.
+const READABLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +125,20 @@ fn minor_units(text: &str, currency: Currency) -> Option<i64> {
     (amount > 0).then_some(amount)
 }
 
+/// Look for an article; when the stream has just been made, a node may not have heard yet where it is read from.
+async fn look_up(nats: &Nats, subject: &Subject) -> Result<Option<read::Stored>, read::ReadError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match read::last(nats, StreamName::Catalogue, subject).await {
+            Err(error) if Instant::now() < deadline => {
+                tracing::warn!(%error, "the catalogue cannot be read yet; trying again");
+                tokio::time::sleep(READABLE_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Put articles into the catalogue that are not in it yet, with their first delivery. Returns how many were new.
 ///
 /// The delivery is told before the article: if this stops in between, the next start tells the same delivery again,
@@ -132,14 +150,18 @@ pub async fn seed(nats: &Nats, lines: &[CatalogueLine]) -> anyhow::Result<usize>
     let mut new = 0;
     for CatalogueLine { product, stock } in lines {
         let subject = Subject::Catalogue(product.sku.clone());
-        let known = read::last(nats, StreamName::Catalogue, &subject).await.context("look into the catalogue")?;
+        let known = look_up(nats, &subject).await.context("look into the catalogue")?;
         if known.is_some() {
             continue;
         }
         if *stock > 0 {
+            crash_point!("catalogue.before_delivery");
             deliver(nats, &product.sku, *stock).await?;
+            crash_point!("catalogue.after_delivery");
         }
+        crash_point!("catalogue.before_article");
         store(nats, StreamName::Catalogue, subject, "product", serde_json::to_vec(product)?).await?;
+        crash_point!("catalogue.after_article");
         new += 1;
     }
     Ok(new)

@@ -1,5 +1,6 @@
 //! The command line: the whole shop without a subcommand, and the operator's commands.
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use common::{
     nats::{Nats, NatsOptions, connect::connect},
@@ -7,8 +8,14 @@ use common::{
 };
 
 use crate::{
+    accept_loss::{AcceptLossArgs, accept_loss},
+    dead_letters::DeadLettersArgs,
     doctor,
+    hosting::{self, Hosted},
+    output::{print_json, print_text},
     provision::{Provisioned, ask_monitoring, provision},
+    replay::ReplayArgs,
+    torture::{self, Launcher, TortureArgs},
     up::UpArgs,
 };
 
@@ -35,6 +42,27 @@ pub enum Command {
     /// Read the streams and prove or refute the promises: never charged twice, never without goods, stock adds up,
     /// every checkout decided. Exit code 1 when something is broken.
     Doctor(DoctorArgs),
+    /// Messages that could not be handled: list them, look at one, send it again when the cause is mended, or lay it aside.
+    DeadLetters(DeadLettersArgs),
+    /// Run stored histories through this build, before it is deployed: it must make of each what was recorded. Prints one
+    /// hash over all of them, to compare two builds. Exit code 1 when a history diverges.
+    Replay(ReplayArgs),
+    /// After a service has refused to run on a stream that is shorter than it was: let the stream count as it is now. What it
+    /// has lost stays lost; restore it from a backup instead if you can, and ask the doctor afterwards.
+    AcceptLoss(AcceptLossArgs),
+    /// Start a shop of its own, send it thousands of customers, kill, freeze, cut off and confuse everything meanwhile,
+    /// and prove that no promise was broken. Exit code 1 when one was.
+    Torture(TortureArgs),
+    /// Run one service in this process, for the torture.
+    #[command(hide = true)]
+    Service(Box<ServiceArgs>),
+}
+
+/// Which service.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    #[command(subcommand)]
+    hosted: Hosted,
 }
 
 /// Where and how to provision.
@@ -91,6 +119,30 @@ pub async fn run_provision(args: &ProvisionArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Run one service that ends with whoever has started it.
+///
+/// # Errors
+/// What the service ends with when it cannot go on.
+pub async fn run_service(args: ServiceArgs) -> anyhow::Result<()> {
+    hosting::die_with_parent();
+    hosting::run(args.hosted).await
+}
+
+/// Torture a shop and report; `false` when a promise was broken.
+///
+/// # Errors
+/// When the shop cannot be brought up or what is left cannot be read.
+pub async fn run_torture(args: &TortureArgs) -> anyhow::Result<bool> {
+    let binary = std::env::current_exe().context("find this program, to start services with it")?;
+    let outcome = torture::run(args, &Launcher { binary, before: vec!["service".into()] }).await?;
+    if args.json {
+        print_json(&outcome)?;
+    } else {
+        print_text(&outcome.to_text());
+    }
+    Ok(outcome.is_good())
+}
+
 /// Examine and report; `false` when something is broken.
 ///
 /// # Errors
@@ -99,12 +151,24 @@ pub async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
     let nats = connect(&args.nats, "doctor").await?;
     let report = doctor::examine(&nats, doctor::Options { progress: true, ..doctor::Options::default() }).await?;
     if args.json {
-        report.print_json()?
+        print_json(&report)?
     } else {
-        report.print_table()
+        print_text(&report.to_text())
     }
     drain(&nats).await;
     Ok(report.is_healthy())
+}
+
+/// Accept losses and say what was accepted.
+///
+/// # Errors
+/// When a stream has no mark in the folder, or a mark cannot be put aside.
+pub fn run_accept_loss(args: &AcceptLossArgs) -> anyhow::Result<()> {
+    for line in accept_loss(args)? {
+        println!("{line}");
+    }
+    println!("Start the services again, and let `doctor` tell what is missing.");
+    Ok(())
 }
 
 async fn drain(nats: &Nats) {

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use common::service::{shutdown, telemetry};
 use deploy::{
-    cli::{Cli, Command, run_doctor, run_provision},
+    cli::{Cli, Command, run_accept_loss, run_doctor, run_provision, run_service, run_torture},
+    dead_letters,
+    replay::run_replay,
     up::up,
 };
 
@@ -15,16 +17,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    if cli.command.is_none() {
-        telemetry::init_logs();
-        telemetry::init_metrics();
-    } else {
-        telemetry::init_quiet_logs();
+    match &cli.command {
+        None => {
+            telemetry::init_logs();
+            telemetry::init_metrics();
+        }
+        // A service sets up its own; the torture breaks connections on purpose, and its report says what came of it.
+        Some(Command::Service(_) | Command::Torture(_)) => {}
+        Some(_) => telemetry::init_quiet_logs(),
     }
-    let outcome = match &cli.command {
+    let outcome = match cli.command {
         None => up(cli.up, shutdown::on_signal()).await.map(|()| true),
-        Some(Command::Provision(args)) => run_provision(args).await.map(|()| true),
-        Some(Command::Doctor(args)) => run_doctor(args).await,
+        Some(Command::Provision(args)) => run_provision(&args).await.map(|()| true),
+        Some(Command::Doctor(args)) => run_doctor(&args).await,
+        Some(Command::DeadLetters(args)) => dead_letters::run(&args).await,
+        Some(Command::AcceptLoss(args)) => run_accept_loss(&args).map(|()| true),
+        Some(Command::Torture(args)) => run_torture(&args).await,
+        Some(Command::Service(args)) => run_service(*args).await.map(|()| true),
+        Some(Command::Replay(args)) => run_replay(&args).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,15 +1,31 @@
 //! The provisioner: the only code that creates streams and consumers. It creates what is missing, brings safe
 //! differences in line, and never deletes anything.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::{consumer::pull, object_store, stream::Config};
+use async_nats::jetstream::{
+    ErrorCode,
+    consumer::pull,
+    context::{CreateStreamError, CreateStreamErrorKind},
+    object_store,
+    stream::Config,
+};
 use common::{
+    crash_point,
     nats::{Nats, check::differences},
     streams::{ConsumerName, DURABILITY_KEY, Durability, INVENTORY_SNAPSHOTS, Placement, StreamName},
 };
+use tokio::time::Instant;
 
 /// A stream may hold this many bytes of snapshots; two of a million finished reservations fit.
 const SNAPSHOT_BYTES: i64 = 512 * 1024 * 1024;
+
+/// Nodes count as there a few seconds after they have met; on a busy machine later.
+const NODES_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two tries while nodes are missing.
+const NODES_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the provisioner did, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +61,10 @@ async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName
         Ok(found) => found.cached_info().config.clone(),
         Err(_) => {
             // Created, or already there after all: the server compares the configuration and answers the truth.
-            nats.jetstream.create_stream(wanted).await.with_context(|| format!("create stream {name}"))?;
+            let create = || nats.jetstream.create_stream(wanted.clone());
+            crash_point!("provision.before_create_stream");
+            when_nodes_have_met(create).await.with_context(|| format!("create stream {name}"))?;
+            crash_point!("provision.after_create_stream");
             return Ok(Provisioned::Created(name.into()));
         }
     };
@@ -53,6 +72,7 @@ async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName
         return Ok(Provisioned::Unchanged(name.into()));
     }
     let update = Config { metadata: with_server_metadata(&wanted, &found), ..wanted.clone() };
+    crash_point!("provision.before_update_stream");
     nats.jetstream.update_stream(update).await.with_context(|| {
         format!(
             "stream {name} differs from what this version needs and the server will not change it ({}): \
@@ -60,7 +80,32 @@ async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName
             differences(&wanted, &found).join("; ")
         )
     })?;
+    crash_point!("provision.after_update_stream");
     Ok(Provisioned::Updated(name.into()))
+}
+
+/// Nodes that have just started tell each other that they are there, and for some moments one of them does not count yet.
+async fn when_nodes_have_met<T, Created: Future<Output = Result<T, CreateStreamError>>>(
+    create: impl Fn() -> Created,
+) -> Result<T, CreateStreamError> {
+    let deadline = Instant::now() + NODES_PATIENCE;
+    loop {
+        match create().await {
+            Err(error) if may_pass(&error) && Instant::now() < deadline => {
+                tracing::warn!(%error, "the nodes cannot make a stream yet; trying again");
+                tokio::time::sleep(NODES_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Too few nodes count as there, or the one that decides has not answered. Making a stream again that was made is harmless.
+fn may_pass(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NO_PEERS,
+        kind => kind == CreateStreamErrorKind::TimedOut,
+    }
 }
 
 /// Room only ever grows here: a smaller limit would make a full stream refuse orders.
@@ -81,10 +126,12 @@ fn with_server_metadata(wanted: &Config, found: &Config) -> std::collections::Ha
 
 async fn provision_consumer(nats: &Nats, consumer: ConsumerName) -> anyhow::Result<()> {
     let stream = consumer.stream().as_str();
+    crash_point!("provision.before_consumer");
     nats.jetstream
         .create_consumer_on_stream::<pull::Config, _>(consumer.config(), stream)
         .await
         .with_context(|| format!("create consumer {} of stream {stream}", consumer.as_str()))?;
+    crash_point!("provision.after_consumer");
     Ok(())
 }
 
@@ -99,7 +146,9 @@ async fn provision_snapshots(nats: &Nats, placement: &Placement) -> anyhow::Resu
         max_bytes: SNAPSHOT_BYTES.min(i64::try_from(placement.storage_bytes / 50).unwrap_or(SNAPSHOT_BYTES)),
         ..object_store::Config::default()
     };
+    crash_point!("provision.before_bucket");
     nats.jetstream.create_object_store(config).await.context("create the bucket of the inventory's snapshots")?;
+    crash_point!("provision.after_bucket");
     Ok(Provisioned::Created(INVENTORY_SNAPSHOTS.into()))
 }
 

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub port: u16,
     /// Those ports of all nodes; this node's own may be among them.
     pub routes: Vec<u16>,
+    /// Under which port on 127.0.0.1 the others tell each other to find this node; without one it is `port`.
+    pub advertise: Option<u16>,
 }
 
 /// What a nats-server on 127.0.0.1 is told. Monitoring is on, on a free port.
@@ -55,6 +57,9 @@ pub struct ServerConfig {
     pub sync: SyncPolicy,
     /// Only for more than one server.
     pub cluster: Option<Cluster>,
+    /// More of the configuration, as it is, such as users and their permissions; empty: anybody on this machine may do
+    /// anything.
+    pub more: String,
 }
 
 /// No stream of the shop is in memory; atomic batches on replicated streams are staged there, 1,000 messages each.
@@ -80,6 +85,7 @@ impl ServerConfig {
             max_memory_store: MAX_MEMORY_STORE,
             sync: SyncPolicy::Always,
             cluster: None,
+            more: String::new(),
         })
     }
 
@@ -116,7 +122,8 @@ impl ServerConfig {
                max_memory_store: {max_memory_store}\n\
              {BATCH_LIMITS}\
              }}\n\
-             {cluster}",
+             {cluster}{more}",
+            more = self.more,
             name = quoted(&self.server_name),
             folder = quoted_path(data_dir.path())?,
             pid_file = quoted_path(&data_dir.pid_file())?,
@@ -132,6 +139,10 @@ impl ServerConfig {
 const BATCH_LIMITS: &str = "  limits {\n    \
     batch { max_inflight_per_stream: 50, max_inflight_total: 1000, max_msgs: 1000, timeout: \"10s\" }\n  }\n";
 
+/// A node that retires moves its leaders and clients away first: quickly, since on this machine few are connected, and
+/// within the shortest time that the server allows.
+const LAME_DUCK: &str = "lame_duck_grace_period: \"2s\"\nlame_duck_duration: \"30s\"\n";
+
 fn render_cluster(cluster: &Cluster) -> String {
     let mut text = format!(
         "cluster {{\n  name: {}\n  listen: \"127.0.0.1:{}\"\n  routes: [\n",
@@ -142,7 +153,11 @@ fn render_cluster(cluster: &Cluster) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "    \"nats-route://127.0.0.1:{port}\"");
     }
-    text + "  ]\n}\n"
+    text += "  ]\n";
+    if let Some(port) = cluster.advertise {
+        let _ = writeln!(text, "  cluster_advertise: \"127.0.0.1:{port}\"");
+    }
+    text + "}\n" + LAME_DUCK
 }
 
 fn quoted_path(path: &Path) -> Result<String, NatsServerError> {

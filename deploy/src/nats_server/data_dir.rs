@@ -12,9 +12,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::NatsServerError;
+use crate::signals::send;
 
 /// A run that is just ending may take a moment to let go.
 const OTHER_RUN_LIMIT: Duration = Duration::from_secs(2);
@@ -133,15 +134,6 @@ async fn stop_recorded_server(data_dir: &DataDir) -> Result<Option<u32>, NatsSer
         }
     }
     Err(NatsServerError::LeftoverHolds { path: data_dir.path().to_owned(), waited: STOP_LIMIT * 2 })
-}
-
-/// A process that has ended already is no error: that is what the sender wanted.
-pub(super) fn send(pid: u32, signal: Signal) -> std::io::Result<()> {
-    let target = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(std::io::ErrorKind::InvalidInput)?;
-    match kill_process(target, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// True when the process was started as `<program> -c <config_file>`, which is how we start it. Process ids are used

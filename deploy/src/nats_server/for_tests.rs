@@ -1,5 +1,6 @@
 //! Servers for tests: on free ports, in a folder of their own, gone at the end.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
@@ -7,6 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::port::free_ports;
 use super::{Cluster, FindOptions, NatsServer, NatsServerError, ServerConfig, StartOptions, find_or_install};
+use crate::faulty_link::{FaultyLink, Flow};
 
 /// Looked up once per test process: asking a binary for its version costs more than a test server needs to start.
 static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
@@ -34,12 +36,29 @@ impl NatsServer {
         Self::start_with_scratch(StartOptions::new(binary, config), Some(scratch)).await
     }
 
+    /// The same in a folder that the test has chosen, a small disk for example, and that stays when it is dropped.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start) and [`find_or_install`].
+    pub async fn start_for_test_in(folder: &Path) -> Result<Self, NatsServerError> {
+        let binary = binary_for_tests().await?;
+        Self::start(StartOptions::new(binary, ServerConfig::on_any_port(folder, "test")?)).await
+    }
+
     /// Three servers that form one cluster, for streams with three replicas.
     ///
     /// # Panics
     /// As [`start_for_test`](Self::start_for_test).
     pub async fn start_cluster_for_test() -> Vec<Self> {
         started(try_start_cluster().await)
+    }
+
+    /// The same, with a link that can misbehave in front of every node for each of the others.
+    ///
+    /// # Panics
+    /// As [`start_for_test`](Self::start_for_test).
+    pub async fn start_linked_cluster_for_test() -> (Vec<Self>, RouteLinks) {
+        started(try_start_linked_cluster().await)
     }
 }
 
@@ -50,16 +69,106 @@ fn started<T>(result: Result<T, NatsServerError>) -> T {
     }
 }
 
-/// All at once: none of them is healthy before most of them have met.
+/// A node's port for the others has to be known before it starts, and somebody may take it meanwhile: then all of them
+/// start again on other ports, so often.
+const CLUSTER_ATTEMPTS: u32 = 5;
+
+async fn on_free_ports<T>(start: impl AsyncFn([u16; 3]) -> Result<T, NatsServerError>) -> Result<T, NatsServerError> {
+    let mut attempt = 1;
+    loop {
+        match start(free_ports::<3>()?).await {
+            Err(NatsServerError::Ended { log_tail, .. })
+                if attempt < CLUSTER_ATTEMPTS && log_tail.contains("address already in use") =>
+            {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 async fn try_start_cluster() -> Result<Vec<NatsServer>, NatsServerError> {
-    let ports = free_ports::<3>()?;
-    let nodes = ports.iter().zip(1..).map(|(&port, number)| {
+    on_free_ports(async |ports| {
+        let place = |port| Cluster { name: "test".to_owned(), port, routes: ports.to_vec(), advertise: None };
+        start_nodes(ports.map(place)).await
+    })
+    .await
+}
+
+/// All at once: none of them is healthy before most of them have met.
+async fn start_nodes(places: [Cluster; 3]) -> Result<Vec<NatsServer>, NatsServerError> {
+    let nodes = places.into_iter().zip(1..).map(|(place, number)| {
         NatsServer::try_start_for_test(move |config| {
             config.server_name = format!("test-{number}");
-            config.cluster = Some(Cluster { name: "test".to_owned(), port, routes: ports.to_vec() });
+            config.cluster = Some(place);
         })
     });
     try_join_all(nodes).await
+}
+
+/// Nobody listens there: what a node tells of another one's address leads nowhere, so that nodes only meet over links.
+const NOWHERE: u16 = 1;
+
+/// The links over which three nodes reach each other.
+#[derive(Debug)]
+pub struct RouteLinks {
+    /// By the node that connects, the two links to the others, each with the node it leads to.
+    links: Vec<Vec<(usize, FaultyLink)>>,
+}
+
+impl RouteLinks {
+    async fn between(ports: [u16; 3]) -> Result<Self, NatsServerError> {
+        let mut links = Vec::with_capacity(3);
+        for from in 0..3 {
+            let mut of_this_node = Vec::with_capacity(2);
+            for (to, port) in ports.into_iter().enumerate().filter(|(to, _)| *to != from) {
+                let link = FaultyLink::open(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
+                of_this_node.push((to, link.map_err(NatsServerError::NoPort)?));
+            }
+            links.push(of_this_node);
+        }
+        Ok(Self { links })
+    }
+
+    fn place(&self, node: usize, port: u16) -> Cluster {
+        let routes = self.links[node].iter().map(|(_, link)| link.address().port()).collect();
+        Cluster { name: "test".to_owned(), port, routes, advertise: Some(NOWHERE) }
+    }
+
+    /// Every link between a node and the others, whoever has connected.
+    fn around(&self, node: usize) -> impl Iterator<Item = &FaultyLink> {
+        let ends = self.links.iter().enumerate().flat_map(|(from, links)| links.iter().map(move |link| (from, link)));
+        ends.filter(move |(from, (to, _))| *from == node || *to == node).map(|(_, (_, link))| link)
+    }
+
+    /// Part a node from the others: nothing is told, no connection breaks, and what was under way arrives when the
+    /// parting heals.
+    pub fn hold(&self, node: usize) {
+        self.around(node).for_each(|link| link.both_ways(Flow::Held));
+    }
+
+    /// Part a node from the others: every connection breaks and none can be made.
+    pub fn cut(&self, node: usize) {
+        for link in self.around(node) {
+            link.refuse(true);
+            link.cut();
+        }
+    }
+
+    /// Let a node be one of the others again.
+    pub fn heal(&self, node: usize) {
+        self.around(node).for_each(FaultyLink::heal);
+    }
+}
+
+async fn try_start_linked_cluster() -> Result<(Vec<NatsServer>, RouteLinks), NatsServerError> {
+    on_free_ports(async |ports| {
+        let links = RouteLinks::between(ports).await?;
+        let [first, second, third] = ports;
+        let nodes = start_nodes([links.place(0, first), links.place(1, second), links.place(2, third)]).await?;
+        Ok((nodes, links))
+    })
+    .await
 }
 
 async fn binary_for_tests() -> Result<PathBuf, NatsServerError> {

@@ -17,7 +17,7 @@ pub(super) fn settle(wish: ClientPort) -> Result<ClientPort, NatsServerError> {
 }
 
 /// Different ports that were free a moment ago.
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N], NatsServerError> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], NatsServerError> {
     // All are held until the last is chosen, or one could be given twice.
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];

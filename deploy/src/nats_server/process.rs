@@ -11,16 +11,19 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::data_dir::{ClaimedDataDir, DataDir, POLL, STOP_LIMIT, send};
+use super::data_dir::{ClaimedDataDir, DataDir, POLL, STOP_LIMIT};
 use super::guard::Guard;
 use super::health::{self, Endpoints};
 use super::{ClientPort, NatsServerError, ServerConfig, port};
+use crate::signals::{freeze, send};
 
 /// Recovering a large store reads much of it; an empty one takes milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// A restart wants the port it had. A client that tries to reconnect can hold it for a moment (on Linux a connection
 /// to a port nobody listens on may connect to itself), so a refusal is tried again.
 const RESTART_ATTEMPTS: u32 = 5;
+/// Twice the `lame_duck_duration` of a node.
+const RETIRE_LIMIT: Duration = Duration::from_secs(60);
 /// Enough of the log to see why a start failed.
 const LOG_TAIL_LINES: usize = 15;
 const LOG_TAIL_BYTES: u64 = 8 * 1024;
@@ -154,6 +157,30 @@ impl NatsServer {
         Ok(())
     }
 
+    /// Retires the server (lame duck): it hands its leaders to other nodes and its clients away, one after the other, and
+    /// ends. Waits for that.
+    ///
+    /// # Errors
+    /// [`NatsServerError::NotRunning`], [`NatsServerError::Signal`] when the operating system refuses or the server has not
+    /// ended after twice the time that it was given.
+    pub async fn retire(&mut self) -> Result<(), NatsServerError> {
+        self.signal("retire", Signal::USR2)?;
+        let Some(mut running) = self.running.take() else { return Err(NatsServerError::NotRunning) };
+        let deadline = Instant::now() + RETIRE_LIMIT;
+        loop {
+            let pid = running.child.id();
+            match running.child.try_wait() {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Ok(None) => {
+                    let source = std::io::ErrorKind::TimedOut.into();
+                    return Err(NatsServerError::Signal { action: "retire", pid, source });
+                }
+                Err(source) => return Err(NatsServerError::Signal { action: "retire", pid, source }),
+            }
+        }
+    }
+
     /// Kills the server at once (SIGKILL), as a crash would.
     ///
     /// # Errors
@@ -187,12 +214,19 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Freezes the server (SIGSTOP), as a machine that hangs would: connections stay open and nothing answers.
+    /// Changes what the server is told at its next start; its port stays.
+    pub fn change_config(&mut self, change: impl FnOnce(&mut ServerConfig)) {
+        change(&mut self.options.config);
+    }
+
+    /// Freezes the server (SIGSTOP), as a machine that hangs would: connections stay open and nothing answers, from the
+    /// moment that this returns.
     ///
     /// # Errors
     /// [`NatsServerError::NotRunning`], [`NatsServerError::Signal`].
     pub fn pause(&self) -> Result<(), NatsServerError> {
-        self.signal("pause", Signal::STOP)
+        let pid = self.pid().ok_or(NatsServerError::NotRunning)?;
+        freeze(pid).map_err(|source| NatsServerError::Signal { action: "pause", pid, source })
     }
 
     /// Lets a paused server go on (SIGCONT).

@@ -127,7 +127,7 @@ async fn a_taken_port_is_told_with_the_end_of_the_log() {
 
 #[tokio::test]
 async fn a_configuration_that_the_server_refuses_is_told_in_its_own_words() {
-    let cluster = Cluster { name: "two words".to_owned(), port: 0, routes: vec![] };
+    let cluster = Cluster { name: "two words".to_owned(), port: 0, routes: vec![], advertise: None };
     let error = NatsServer::try_start_for_test(|config| config.cluster = Some(cluster)).await.expect_err("refused");
     assert!(error.to_string().contains("cluster name cannot contain spaces"), "{error}");
 }
@@ -144,7 +144,7 @@ async fn two_runs_cannot_share_a_data_folder() {
 async fn a_server_that_dies_is_noticed_with_the_reason_it_logged() {
     let mut server = NatsServer::start_for_test().await;
     let pid = server.pid().expect("it runs");
-    data_dir::send(pid, rustix::process::Signal::TERM).expect("somebody else stops it");
+    crate::signals::send(pid, rustix::process::Signal::TERM).expect("somebody else stops it");
     let error = tokio::time::timeout(PATIENCE, server.ended()).await.expect("noticed");
     assert!(error.to_string().contains("Server Exiting"), "{error}");
     assert!(matches!(server.ended().await, NatsServerError::NotRunning));
@@ -251,7 +251,7 @@ async fn a_server_that_was_left_behind_is_stopped_before_the_next_one_starts() {
     let (mut run, held, throw_away, scratch) = run_that_holds_servers(folder.path());
     // Kill the guards too, as a kill of everything would.
     for guard in guards_of([held, throw_away]) {
-        data_dir::send(guard, rustix::process::Signal::KILL).expect("kill the guard");
+        crate::signals::send(guard, rustix::process::Signal::KILL).expect("kill the guard");
     }
     run.kill().expect("kill -9");
     run.wait().expect("it ends");
@@ -260,7 +260,7 @@ async fn a_server_that_was_left_behind_is_stopped_before_the_next_one_starts() {
     assert_eq!(stop_leftover(folder.path()).await.expect("stop it"), Some(held));
     assert!(!process_exists(held));
     assert_eq!(stop_leftover(folder.path()).await.expect("nothing to stop"), None);
-    data_dir::send(throw_away, rustix::process::Signal::KILL).expect("tidy up");
+    crate::signals::send(throw_away, rustix::process::Signal::KILL).expect("tidy up");
     until("the test server ends", || !process_exists(throw_away)).await;
     std::fs::remove_dir_all(scratch).expect("tidy up");
 }

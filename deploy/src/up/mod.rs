@@ -8,8 +8,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use common::{
+    high_water::{HighWater, HighWaterOptions},
     nats::{Nats, NatsOptions, connect::connect},
-    streams::{Durability, Placement},
+    streams::{Durability, Placement, StreamName},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +39,8 @@ pub struct UpArgs {
     /// Where everything is kept; a restart with the same folder goes on where it was.
     #[arg(long, env = "CHECKOUT_DATA_DIR", default_value = ".local", value_name = "FOLDER")]
     pub data_dir: PathBuf,
-    /// How long a customer has to pay, such as 120s or 30m.
-    #[arg(long, env = "CHECKOUT_PAYMENT_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = common::time::parse_duration)]
+    /// How long a customer has to pay, such as 120s or 30m, 1 s to 7 days.
+    #[arg(long, env = "CHECKOUT_PAYMENT_TIMEOUT", default_value = "120s", value_name = "TIME", value_parser = workflow_worker::config::parse_payment_timeout)]
     pub payment_timeout: Duration,
     /// How many workers run, from 1 to 64.
     #[arg(long, env = "CHECKOUT_WORKERS", default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -149,6 +150,15 @@ async fn start_server(args: &UpArgs, progress: &Progress) -> anyhow::Result<Nats
 /// Where the `nats` command looks when it is told nothing.
 const DEFAULT_NATS_PORT: u16 = 4222;
 
+/// The streams that the services keep high-water marks of.
+const MARKED: [StreamName; 4] =
+    [StreamName::History, StreamName::Inventory, StreamName::Commands, StreamName::Webhooks];
+
+/// Beside the server's folder, so that the marks survive when that is lost or restored.
+fn high_water(args: &UpArgs) -> HighWaterOptions {
+    HighWaterOptions { high_water_dir: Some(args.data_dir.join("high-water")) }
+}
+
 async fn run_shop(
     args: &UpArgs,
     nats: &Nats,
@@ -170,6 +180,8 @@ async fn run_shop(
     }
     let placement = Placement { replicas: 1, storage_bytes: storage / 100 * PERCENT_FOR_STREAMS, durability };
     provision(nats, &placement).await?;
+    // Before anything is written: what is restored or damaged must not be built upon.
+    HighWater::check(&high_water(args), nats, &MARKED).await?;
     let new = catalogue::seed(nats, articles).await?;
     if new > 0 {
         progress.step(&format!("put {new} articles into the catalogue"));

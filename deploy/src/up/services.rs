@@ -57,6 +57,7 @@ pub(super) async fn start(args: &UpArgs, nats: &Nats, stop: CancellationToken) -
             args.operator_token.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}),
         ),
         operator_token_file: None,
+        high_water: super::high_water(args),
         ..settings()?
     };
     let gateway = Gateway::start(gateway_config, nats.clone(), provider.clone(), doors.clone())
@@ -65,10 +66,15 @@ pub(super) async fn start(args: &UpArgs, nats: &Nats, stop: CancellationToken) -
     let shop = gateway.address();
 
     let mut tasks = JoinSet::new();
-    let inventory = inventory_service::run(settings()?, nats.clone(), back.clone());
+    let config = inventory_service::Config { high_water: super::high_water(args), ..settings()? };
+    let inventory = inventory_service::run(config, nats.clone(), back.clone());
     tasks.spawn(async move { ("inventory-service", inventory.await) });
     for _ in 0..args.workers {
-        let config = workflow_worker::Config { payment_timeout: args.payment_timeout, ..settings()? };
+        let config = workflow_worker::Config {
+            payment_timeout: args.payment_timeout,
+            high_water: super::high_water(args),
+            ..settings()?
+        };
         let worker = workflow_worker::run(config, nats.clone(), provider.clone(), back.clone());
         tasks.spawn(async move { ("workflow-worker", worker.await) });
     }

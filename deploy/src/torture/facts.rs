@@ -1,0 +1,181 @@
+//! Everything that is judged: what is stored, what the provider has in its books, and what customers were told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use common::{
+    headers,
+    ids::{Sku, WorkflowRef},
+    nats::{
+        Nats,
+        read::{Stored, stretch},
+    },
+    streams::StreamName,
+    subject::Subject,
+};
+use payment_sandbox::session::Session;
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{told::Told, watch::LastSequences};
+use crate::doctor::Finding;
+
+/// Messages per request.
+const BATCH: usize = 500;
+
+/// Sessions per page of the provider's books, the most that it gives.
+const PAGE: usize = 1_000;
+
+/// Everything that is judged. Nothing in here is a verdict, but for the doctor's own.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// What customers were told.
+    pub(super) told: Vec<Told>,
+    /// What was delivered to begin with.
+    pub(super) stocked: BTreeMap<Sku, u64>,
+    /// The stored records of every workflow, oldest first.
+    pub(super) histories: BTreeMap<WorkflowRef, Vec<Bytes>>,
+    /// The stored entries of the ledger, oldest first.
+    pub(super) ledger: Vec<Bytes>,
+    /// The subjects of all stored webhooks.
+    pub(super) webhooks: BTreeSet<String>,
+    /// What was parked.
+    pub(super) letters: Vec<Letter>,
+    /// The provider's books.
+    pub(super) sessions: Vec<Session>,
+    /// The subjects of the webhooks that the provider was answered 2xx for.
+    pub(super) delivered: BTreeSet<String>,
+    /// What the last sequences were, one look after the other.
+    pub(super) last_sequences: LastSequences,
+    /// What had not settled in time, in words.
+    pub(super) unsettled: Vec<String>,
+    /// What went wrong beyond the faults, in words.
+    pub(super) accidents: Vec<String>,
+    /// What the doctor calls broken.
+    pub(super) broken: Vec<Finding>,
+}
+
+/// A parked message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    /// Such as `deadletter.webhook`.
+    pub(super) subject: String,
+    /// Where it was meant to go.
+    pub(super) origin: String,
+    /// Why it was parked.
+    pub(super) reason: String,
+    /// Its body.
+    pub(super) payload: Bytes,
+}
+
+impl Facts {
+    /// Read the streams.
+    pub(super) async fn read_streams(&mut self, nats: &Nats) -> anyhow::Result<()> {
+        for_each(nats, StreamName::History, "history.>", |stored| {
+            if let Ok(Subject::History(workflow)) = stored.subject.parse() {
+                self.histories.entry(workflow).or_default().push(stored.payload);
+            }
+        })
+        .await?;
+        for_each(nats, StreamName::Inventory, "inventory.ledger", |stored| self.ledger.push(stored.payload)).await?;
+        for_each(nats, StreamName::Webhooks, "webhook.>", |stored| {
+            self.webhooks.insert(stored.subject);
+        })
+        .await?;
+        for_each(nats, StreamName::DeadLetters, "deadletter.>", |stored| self.letters.push(Letter::from(stored))).await
+    }
+
+    /// Read the provider's books, and which webhooks it has delivered.
+    pub(super) async fn read_books(&mut self, http: &Client, sandbox_url: &str) -> anyhow::Result<()> {
+        self.sessions = sessions(http, sandbox_url).await?;
+        for session in &self.sessions {
+            for event in events(http, sandbox_url, session).await? {
+                if event.delivered_at.is_some() {
+                    self.delivered.insert(event.subject());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Stored> for Letter {
+    fn from(stored: Stored) -> Self {
+        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+        Self {
+            origin: header(headers::ORIGINAL_SUBJECT),
+            reason: header(headers::REASON),
+            subject: stored.subject,
+            payload: stored.payload,
+        }
+    }
+}
+
+/// A webhook as the provider knows it.
+#[derive(Debug, Deserialize)]
+pub(super) struct SentWebhook {
+    event_id: String,
+    /// None while it is to be sent again.
+    pub(super) delivered_at: Option<Value>,
+}
+
+impl SentWebhook {
+    fn subject(&self) -> String {
+        format!("webhook.sandbox.{}", self.event_id)
+    }
+}
+
+/// All sessions in the provider's books, oldest first.
+pub(super) async fn sessions(http: &Client, sandbox_url: &str) -> anyhow::Result<Vec<Session>> {
+    #[derive(Deserialize)]
+    struct Page {
+        data: Vec<Session>,
+        has_more: bool,
+    }
+    let mut sessions: Vec<Session> = Vec::new();
+    loop {
+        let after = sessions.last().map(|last| last.session_id.to_string()).unwrap_or_default();
+        let url = format!("{sandbox_url}/api/books?limit={PAGE}&after={after}");
+        let answer = http.get(&url).send().await.with_context(|| format!("ask for the books at {url}"))?;
+        let page: Page =
+            answer.error_for_status()?.json().await.with_context(|| format!("read the answer of {url}"))?;
+        sessions.extend(page.data);
+        if !page.has_more {
+            return Ok(sessions);
+        }
+    }
+}
+
+/// The webhooks of one session.
+pub(super) async fn events(http: &Client, sandbox_url: &str, session: &Session) -> anyhow::Result<Vec<SentWebhook>> {
+    #[derive(Deserialize)]
+    struct Events {
+        data: Vec<SentWebhook>,
+    }
+    let url = format!("{sandbox_url}/api/events?session_id={}", session.session_id);
+    let answer = http.get(&url).send().await.with_context(|| format!("ask for webhooks at {url}"))?;
+    let events: Events =
+        answer.error_for_status()?.json().await.with_context(|| format!("read the answer of {url}"))?;
+    Ok(events.data)
+}
+
+/// Everything that a stream holds, oldest first.
+pub(super) async fn for_each(
+    nats: &Nats,
+    stream: StreamName,
+    filter: &str,
+    mut each: impl FnMut(Stored),
+) -> anyhow::Result<()> {
+    let mut next = 1;
+    loop {
+        let batch = stretch(nats, stream, next, BATCH, filter).await?;
+        let Some(last) = batch.messages.last() else { return Ok(()) };
+        next = last.sequence + 1;
+        batch.messages.into_iter().for_each(&mut each);
+        if !batch.more {
+            return Ok(());
+        }
+    }
+}
