@@ -19,6 +19,7 @@ use deploy::{
     doctor,
     nats_server::NatsServer,
     provision::provision,
+    service_process::{Process, Recipe, Service},
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustix::process::Signal;
@@ -26,14 +27,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    process::{Process, Recipe, Service},
+    servers::{Servers, nodes_from_environment},
+    users::url_as,
     wait::{eventually, eventually_within},
 };
 
 /// The operator's token in stories.
 pub const OPERATOR_TOKEN: &str = "operator-in-stories";
 
-/// Room for the streams of one story.
+/// Longer than services wait for the leaders of a cluster that was down.
+const OPENING_PATIENCE: Duration = Duration::from_secs(90);
+
+/// Room for the streams of one story that does not say it itself.
 const STORAGE_BYTES: u64 = 400 * 1024 * 1024;
 
 /// How a shop is set up.
@@ -55,8 +60,20 @@ pub struct ShopOptions {
     pub inventories: u8,
     /// How many gateways run.
     pub gateways: u8,
+    /// The server's users with their permissions; without them anybody may do anything.
+    pub permissions: Option<String>,
     /// More flags for the workers, such as `--sweep-interval=1s`.
     pub worker_flags: &'static [&'static str],
+    /// More flags for the gateways, such as `--rate-limit=0`.
+    pub gateway_flags: &'static [&'static str],
+    /// Whether the services note how far the streams are stored; see [`Shop::high_water`].
+    pub high_water: bool,
+    /// Room for the streams together, in bytes.
+    pub storage_bytes: u64,
+    /// How many nats-servers run: 1, or 3 that keep every stream three times. Usually what `CHECKOUT_TEST_NODES` says.
+    pub nodes: usize,
+    /// Three nodes, however many `nodes` says, that reach each other over links that can misbehave.
+    pub linked_nodes: bool,
 }
 
 impl Default for ShopOptions {
@@ -70,8 +87,23 @@ impl Default for ShopOptions {
             workers: 1,
             inventories: 1,
             gateways: 1,
+            permissions: None,
             worker_flags: &[],
+            gateway_flags: &[],
+            high_water: false,
+            storage_bytes: STORAGE_BYTES,
+            nodes: nodes_from_environment(),
+            linked_nodes: false,
         }
+    }
+}
+
+impl ShopOptions {
+    /// On one server, whatever `CHECKOUT_TEST_NODES` says: for stories about the files or the limits of a server, which in a
+    /// cluster the other nodes make good.
+    #[must_use]
+    pub fn on_one_server() -> Self {
+        Self { nodes: 1, ..Self::default() }
     }
 }
 
@@ -81,8 +113,8 @@ pub struct Shop {
     processes: BTreeMap<Service, Process>,
     recipes: BTreeMap<Service, Recipe>,
     crashes: BTreeMap<Service, u32>,
-    /// The server; stories may kill and restart it.
-    pub server: NatsServer,
+    /// The server, or the nodes of the cluster; stories may kill and restart them.
+    pub server: Servers,
     /// A connection of the story's own.
     pub nats: Nats,
     /// For talking to the shop as its customers do.
@@ -104,11 +136,31 @@ impl Shop {
     /// # Panics
     /// When a part of it does not start; the services' logs are shown.
     pub async fn open_with(service_binary: &str, options: ShopOptions) -> Self {
+        let servers = match options.permissions.clone() {
+            // Users are a matter of one server's configuration, which is the same on every node of a cluster.
+            Some(users) => {
+                NatsServer::try_start_for_test(|config| config.more = users).await.expect("a server with users").into()
+            }
+            None if options.linked_nodes => Servers::start_linked().await,
+            None => Servers::start(options.nodes).await,
+        };
+        Self::open_on(servers, service_binary, options).await
+    }
+
+    /// Open a shop on servers of the story's choice.
+    ///
+    /// # Panics
+    /// When a part of it does not start; the services' logs are shown.
+    pub async fn open_on(server: Servers, service_binary: &str, options: ShopOptions) -> Self {
         common::service::tls::install_tls_provider();
-        let server = NatsServer::start_for_test().await;
-        let nats_options = NatsOptions { nats_url: server.client_url(), nats_creds: None };
+        let nats_url = url_for(&server, &options, "break-glass");
+        let nats_options = NatsOptions { nats_url, nats_creds: None };
         let nats = connect(&nats_options, "story").await.expect("connect to the story's server");
-        let placement = Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability: Durability::SyncAlways };
+        let placement = Placement {
+            replicas: server.replicas(),
+            storage_bytes: options.storage_bytes,
+            durability: Durability::SyncAlways,
+        };
         provision(&nats, &placement).await.expect("provision the story's server");
         if let Some(ack_wait) = options.ack_wait {
             hurry(&nats, ack_wait).await;
@@ -152,13 +204,19 @@ impl Shop {
     }
 
     fn write_recipes(&mut self, binary: &str, options: &ShopOptions) {
-        let nats = vec!["--nats-url".into(), self.server.client_url()];
+        let nats_as = |user: &str| vec!["--nats-url".into(), url_for(&self.server, options, user)];
         let payment: Vec<String> = vec![
             format!("--payment-url=http://127.0.0.1:{}", self.sandbox_port),
             format!("--payment-call-timeout={}", options.payment_call_timeout),
         ];
+        let marks: Vec<String> = options
+            .high_water
+            .then(|| format!("--high-water-dir={}", self.high_water().display()))
+            .into_iter()
+            .collect();
         let recipe = |arguments: Vec<String>| Recipe {
             binary: binary.into(),
+            before: Vec::new(),
             log_dir: self.log_dir.clone(),
             arguments,
             environment: BTreeMap::from([(
@@ -173,10 +231,13 @@ impl Shop {
                 format!("--retry-wait={}", options.retry_wait),
             ];
             let more = options.worker_flags.iter().map(ToString::to_string).collect();
-            recipes.insert(Service::Worker(number), recipe([nats.clone(), payment.clone(), own, more].concat()));
+            recipes.insert(
+                Service::Worker(number),
+                recipe([nats_as("workflow-worker"), payment.clone(), marks.clone(), own, more].concat()),
+            );
         }
         for number in 0..options.inventories {
-            recipes.insert(Service::Inventory(number), recipe(nats.clone()));
+            recipes.insert(Service::Inventory(number), recipe([nats_as("inventory-service"), marks.clone()].concat()));
         }
         for (number, port) in (0..options.gateways).zip(&self.gateway_ports) {
             let own = vec![
@@ -184,7 +245,11 @@ impl Shop {
                 format!("--answer-timeout={}", options.answer_timeout),
                 format!("--operator-token={OPERATOR_TOKEN}"),
             ];
-            recipes.insert(Service::Gateway(number), recipe([nats.clone(), payment.clone(), own].concat()));
+            let more = options.gateway_flags.iter().map(ToString::to_string).collect();
+            recipes.insert(
+                Service::Gateway(number),
+                recipe([nats_as("gateway"), payment.clone(), marks.clone(), own, more].concat()),
+            );
         }
         let own = vec![
             format!("--payment-listen=127.0.0.1:{}", self.sandbox_port),
@@ -209,6 +274,18 @@ impl Shop {
         format!("http://127.0.0.1:{}", self.gateway_ports[number])
     }
 
+    /// Where the services note how far the streams are stored, when [`ShopOptions::high_water`] is set.
+    #[must_use]
+    pub fn high_water(&self) -> PathBuf {
+        self._dir.path().join("high-water")
+    }
+
+    /// The process id of a service that runs.
+    #[must_use]
+    pub fn pid(&self, service: Service) -> u32 {
+        self.processes.get(&service).expect("a service that runs").id()
+    }
+
     /// Where the sandbox is.
     #[must_use]
     pub fn payment_url(&self) -> String {
@@ -218,14 +295,35 @@ impl Shop {
     /// Start a service that is not running.
     pub fn start(&mut self, service: Service) {
         let recipe = self.recipes.get(&service).expect("a service of this shop");
-        self.processes.insert(service, Process::start(service, recipe));
+        let process = Process::start(service, recipe).expect("start a service");
+        self.processes.insert(service, process);
     }
 
     /// Start a service that will die when it reaches a crash point; see `common::crash_point`.
     pub fn start_to_crash(&mut self, service: Service, crash_point: &str) {
+        self.start_with(service, "CHECKOUT_CRASH_AT", crash_point);
+    }
+
+    /// Start a service that writes every crash point that it reaches into a file.
+    pub fn start_to_record(&mut self, service: Service, tape: &Path) {
+        self.start_with(service, "CHECKOUT_CRASH_RECORD", tape.to_str().expect("a path of plain text"));
+    }
+
+    /// Start a service with a variable in its environment.
+    pub fn start_with(&mut self, service: Service, variable: &str, value: &str) {
         let mut recipe = self.recipes.get(&service).expect("a service of this shop").clone();
-        recipe.environment.insert("CHECKOUT_CRASH_AT".into(), crash_point.into());
-        self.processes.insert(service, Process::start(service, &recipe));
+        recipe.environment.insert(variable.into(), value.into());
+        let process = Process::start(service, &recipe).expect("start a service");
+        self.processes.insert(service, process);
+    }
+
+    /// kill -9 of a service, and start it with another address of NATS, which it keeps.
+    pub fn move_to(&mut self, service: Service, nats_url: &str) {
+        self.kill(service);
+        let recipe = self.recipes.get_mut(&service).expect("a service of this shop");
+        let flag = recipe.arguments.iter().position(|word| word == "--nats-url").expect("a service that uses NATS");
+        nats_url.clone_into(&mut recipe.arguments[flag + 1]);
+        self.start(service);
     }
 
     /// kill -9.
@@ -253,12 +351,16 @@ impl Shop {
 
     /// Send a signal to a service.
     pub fn signal(&self, service: Service, signal: Signal) {
-        self.processes.get(&service).expect("a service that runs").signal(signal);
+        let process = self.processes.get(&service).expect("a service that runs");
+        process.signal(signal).expect("signal a service that runs");
     }
 
     /// Whether a service has ended; if so it is taken off the list.
     pub fn has_ended(&mut self, service: Service) -> bool {
-        let ended = self.processes.get_mut(&service).is_none_or(|process| process.ended().is_some());
+        let ended = self
+            .processes
+            .get_mut(&service)
+            .is_none_or(|process| process.ended().expect("ask for a service's state").is_some());
         if ended && self.processes.remove(&service).is_some() {
             *self.crashes.entry(service).or_default() += 1;
         }
@@ -280,7 +382,10 @@ impl Shop {
     /// How a service that was asked to stop has ended.
     pub async fn exit_status(&mut self, service: Service) -> std::process::ExitStatus {
         let mut process = self.processes.remove(&service).expect("a service that runs");
-        eventually_within(Duration::from_secs(20), "a service ends", async || process.ended()).await
+        eventually_within(Duration::from_secs(20), "a service ends", async || {
+            process.ended().expect("ask for a service's state")
+        })
+        .await
     }
 
     /// Wait until every gateway says that it is ready and shows the stock.
@@ -289,7 +394,7 @@ impl Shop {
             let url = format!("http://127.0.0.1:{port}");
             let started = std::time::Instant::now();
             while !self.is_ready(&url).await {
-                if started.elapsed() > Duration::from_secs(30) {
+                if started.elapsed() > OPENING_PATIENCE {
                     panic!("the shop did not open:\n{}", self.logs());
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -309,9 +414,25 @@ impl Shop {
         ready.status() == StatusCode::OK && stocked
     }
 
+    /// Everything that a service has logged.
+    #[must_use]
+    pub fn log_of(&self, service: Service) -> String {
+        std::fs::read_to_string(self.log_dir.join(service.log_name())).unwrap_or_default()
+    }
+
     /// The end of every service's log.
     #[must_use]
     pub fn logs(&self) -> String {
+        self.last_of_logs(40)
+    }
+
+    /// Every service's log, whole.
+    #[must_use]
+    pub fn whole_logs(&self) -> String {
+        self.last_of_logs(usize::MAX)
+    }
+
+    fn last_of_logs(&self, most_lines: usize) -> String {
         let mut text = String::new();
         let Ok(entries) = std::fs::read_dir(&self.log_dir) else { return text };
         for path in entries
@@ -321,7 +442,8 @@ impl Shop {
         {
             let log = std::fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            text += &format!("--- {}\n{}\n", path.display(), lines[lines.len().saturating_sub(40)..].join("\n"));
+            text +=
+                &format!("--- {}\n{}\n", path.display(), lines[lines.len().saturating_sub(most_lines)..].join("\n"));
         }
         text
     }
@@ -516,6 +638,12 @@ pub(crate) async fn expect(answer: Response, status: StatusCode) -> Value {
 /// The built-in catalogue; stories count on its numbers.
 fn articles() -> Vec<CatalogueLine> {
     read_catalogue(None).expect("the built-in catalogue")
+}
+
+/// The server's address for a user; where there are no users it is anybody's.
+fn url_for(server: &Servers, options: &ShopOptions, user: &str) -> String {
+    let url = server.client_url();
+    if options.permissions.is_some() { url_as(&url, user) } else { url }
 }
 
 /// Let every consumer hand on what a dead service has left sooner than in production.

@@ -78,7 +78,7 @@ impl Shop {
 
     /// Everything that is parked, oldest first.
     pub async fn parked(&self) -> Vec<Parked> {
-        let read = read::stretch(&self.nats, StreamName::DeadLetters, 1, 1_000, "deadletter.>").await;
+        let read = read::stretch(&self.nats, StreamName::DeadLetters, 1, 1_000, "deadletter.*").await;
         read.expect("read the dead letters").messages.into_iter().map(Parked::from).collect()
     }
 

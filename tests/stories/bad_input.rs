@@ -61,7 +61,7 @@ async fn check(answer: Response, status: u16, code: &str) -> Result<(), String> 
     if as_it_must { Ok(()) } else { Err(format!("expected {status} {code}, got {is} {kind} {body:.300}")) }
 }
 
-/// A8, A17, D10, D17, FA3, FA4, FA5, FA8.
+/// A8, A17, D10, D17, D18, FA3, FA4, FA5, FA8, FW14.
 #[tokio::test]
 async fn every_bad_request_is_refused_with_a_problem_document_and_leaves_no_trace() {
     let shop = Shop::open(crate::SERVICE).await;

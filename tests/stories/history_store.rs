@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use common::{
     ids::{WorkflowId, WorkflowKind, WorkflowRef},
-    nats::{AppendError, Nats, NatsOptions, Outgoing, connect::connect},
+    nats::{AppendError, Nats, NatsOptions, Outgoing, connect::connect, read::Stored},
     streams::{Durability, Placement},
     subject::Subject,
 };
@@ -58,8 +58,18 @@ fn record(workflow: WorkflowRef, body: &str, expected: u64) -> Outgoing {
     Outgoing { subject: Subject::History(workflow), headers, payload: body.to_owned().into(), expected: Some(expected) }
 }
 
+/// A history as far as it is stored; a replica that is behind is asked again.
+async fn newest(store: &dyn HistoryStore, workflow: WorkflowRef) -> Vec<Stored> {
+    let last = store.newest_revision(workflow).await.expect("the newest revision");
+    stories::eventually("a replica has what the leader has", async || {
+        let stored = store.read(workflow).await.expect("a read");
+        (stored.last().map_or(0, |record| record.sequence) >= last).then_some(stored)
+    })
+    .await
+}
+
 async fn bodies(store: &dyn HistoryStore, workflow: WorkflowRef) -> Vec<String> {
-    let stored = store.read(workflow).await.expect("a read");
+    let stored = newest(store, workflow).await;
     stored.iter().map(|record| String::from_utf8_lossy(&record.payload).into_owned()).collect()
 }
 
@@ -69,7 +79,7 @@ async fn what_is_appended_is_read_back_in_order(store: &dyn HistoryStore) {
     let first = store.append(record(workflow, "one", 0)).await.expect("the first append");
     let second = store.append(record(workflow, "two", first)).await.expect("the second append");
     assert!(0 < first && first < second);
-    let stored = store.read(workflow).await.expect("a read");
+    let stored = newest(store, workflow).await;
     assert_eq!(stored.iter().map(|record| record.sequence).collect::<Vec<_>>(), [first, second]);
     assert_eq!(stored[1].headers.get("Checkout-Type").map(|value| value.as_str()), Some("two"));
     assert_eq!(bodies(store, workflow).await, ["one", "two"]);

@@ -60,6 +60,7 @@ async fn a_key_keeps_its_checkout_through_payment_and_restart() {
     shop.until_stock("MUG-01", 99, 0, 1).await;
     shop.until_stock("CAP-01", 30, 0, 0).await;
     assert_eq!(shop.event_types(id).await.len(), 5);
+    assert_eq!(shop.books(id).await.len(), 1, "one session");
     shop.is_healthy().await;
 }
 

@@ -25,8 +25,9 @@ use common::{
     streams::{Durability, Placement, StreamName},
     subject::Subject,
 };
-use deploy::{nats_server::NatsServer, provision::provision};
+use deploy::provision::provision;
 use inventory_service::{Config, ledger::Ledger};
+use stories::{Servers, nodes_from_environment};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -37,17 +38,18 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What `std::process::abort` ends a process with.
 const SIGABRT: i32 = 6;
 
-/// A provisioned server of its own.
+/// A provisioned server of its own, or three.
 pub(crate) struct Warehouse {
-    pub(crate) server: NatsServer,
+    pub(crate) server: Servers,
     pub(crate) nats: Nats,
 }
 
 impl Warehouse {
     pub(crate) async fn open() -> Self {
-        let server = NatsServer::start_for_test().await;
+        let server = Servers::start(nodes_from_environment()).await;
         let nats = connect_to(&server.client_url()).await;
-        let placement = Placement { replicas: 1, storage_bytes: 1 << 30, durability: Durability::SyncAlways };
+        let (replicas, storage_bytes) = (server.replicas(), 1 << 30);
+        let placement = Placement { replicas, storage_bytes, durability: Durability::SyncAlways };
         provision(&nats, &placement).await.expect("the server can be provisioned");
         Self { server, nats }
     }

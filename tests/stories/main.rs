@@ -1,12 +1,20 @@
 //! Stories across services, on a real nats-server: one file, one story.
 
+mod append_guard;
 mod bad_input;
 mod browser;
 mod cancelled;
+mod cluster_leader_lost;
+mod cluster_quorum;
+mod cluster_rolling_restart;
+mod consumers;
 mod contention;
 mod crash_points;
+mod dead_letters;
 mod declined;
 mod expired;
+mod gateway_lost;
+mod high_water;
 mod history_store;
 mod idempotency;
 mod inventory_killed;
@@ -16,18 +24,35 @@ mod inventory_snapshots;
 mod inventory_support;
 mod inventory_takeover;
 mod killed;
+mod leaks;
 mod live;
+mod network_links;
+mod operator_consumers;
+mod operator_streams;
 mod out_of_stock;
+mod overload_backlog;
+mod overload_connections;
+mod overload_starts;
 mod paid;
 mod paid_late;
+mod panics;
+mod permissions;
 mod poison;
+mod power_cut;
 mod power_off;
 mod provider_trouble;
+mod purged;
 mod quarantine;
 mod refund_by_hand;
+mod replayed;
 mod several_instances;
+mod storage_damage;
+mod storage_disk_full;
+mod storage_limits;
 mod sweep;
 mod timers;
+mod torture;
+mod waiting;
 mod webhooks;
 
 /// The services as processes.

@@ -1,7 +1,8 @@
 //! A customer pays in time.
 
-use serde_json::json;
-use stories::Shop;
+use common::{nats::read, streams::StreamName, subject::Subject};
+use serde_json::{Value, json};
+use stories::{Shop, ShopOptions, eventually};
 
 /// D1: paid once, sold once, nothing released; the whole story stands in the history.
 #[tokio::test]
@@ -42,7 +43,7 @@ async fn a_request_without_a_body_buys_one_of_the_default_product() {
     shop.is_healthy().await;
 }
 
-/// B17: what the shop charges is what it showed when the checkout started, for every line.
+/// Every line counts with its own price.
 #[tokio::test]
 async fn several_lines_are_bought_together() {
     let shop = Shop::open(crate::SERVICE).await;
@@ -55,5 +56,38 @@ async fn several_lines_are_bought_together() {
     shop.until_status(checkout["workflow_id"].as_str().expect("an id"), "paid").await;
     shop.until_stock("STIC-01", 0, 0, 3).await;
     shop.until_stock("CAP-01", 28, 0, 2).await;
+    shop.is_healthy().await;
+}
+
+/// B17: the price goes up while the provider cannot open the session: what was asked for costs what it cost then.
+#[tokio::test]
+async fn a_price_that_changes_before_the_session_is_opened_is_not_charged() {
+    let options = ShopOptions { answer_timeout: "300ms", ..ShopOptions::default() };
+    let shop = Shop::open_with(crate::SERVICE, options).await;
+    shop.fault(json!({ "call": "create_session", "fault": "error_500" })).await;
+    let answer =
+        shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 2 }])).send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    let started: Value = answer.json().await.expect("JSON");
+    let id = started["workflow_id"].as_str().expect("an id");
+    shop.until_stock("MUG-01", 98, 2, 0).await;
+
+    let subject = Subject::Catalogue("MUG-01".parse().expect("a sku"));
+    let product = read::last(&shop.nats, StreamName::Catalogue, &subject).await.expect("a read").expect("an article");
+    let mut product: Value = serde_json::from_slice(&product.payload).expect("JSON");
+    product["price"]["amount"] = json!(9_900);
+    shop.store(&subject.to_string(), product.to_string()).await;
+    eventually("the shop shows the new price", async || {
+        (shop.product("MUG-01").await["price"]["amount"] == 9_900).then_some(())
+    })
+    .await;
+
+    shop.no_faults().await;
+    let view = shop.until_status(id, "awaiting_payment").await;
+    assert_eq!(view["amount"]["amount"], 2_980);
+    shop.pay(&view).await;
+    shop.until_status(id, "paid").await;
+    assert_eq!(shop.books(id).await[0]["charges"][0]["amount"], 2_980);
+    assert_eq!(shop.checkout("MUG-01", 1).await["amount"]["amount"], 9_900, "the next one costs what it costs now");
     shop.is_healthy().await;
 }

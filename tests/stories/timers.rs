@@ -51,7 +51,17 @@ async fn a_call_that_comes_early_does_not_shorten_the_time_to_pay() {
     assert_eq!(shop.view(&id).await["status"], "awaiting_payment");
     shop.until_status(&id, "expired").await;
 
-    let records = shop.records(&id).await;
+    the_deadline_was_kept(&shop, &id).await;
+    shop.until_stock("MUG-01", 100, 0, 0).await;
+    wake(&shop, &id).await;
+    shop.until_idle().await;
+    assert_eq!(shop.event_types(&id).await.len(), 6);
+    shop.is_healthy().await;
+}
+
+/// The deadline that was recorded has passed once, and not before its time.
+async fn the_deadline_was_kept(shop: &Shop, id: &str) {
+    let records = shop.records(id).await;
     let records = records
         .iter()
         .map(|stored| serde_json::from_slice::<Record<CheckoutEvent>>(&stored.payload).expect("a record"));
@@ -63,10 +73,27 @@ async fn a_call_that_comes_early_does_not_shorten_the_time_to_pay() {
     let passed: Vec<_> = records.iter().filter(|record| record.events == [CheckoutEvent::DeadlinePassed {}]).collect();
     assert_eq!(passed.len(), 1);
     assert!(Some(passed[0].at) >= deadline, "{records:?}");
-    shop.until_stock("MUG-01", 100, 0, 0).await;
-    wake(&shop, &id).await;
-    shop.until_idle().await;
+}
+
+/// E2: workers die and are started again while the customer has time; each replays the checkout, none moves its deadline.
+#[tokio::test]
+async fn a_worker_that_dies_again_and_again_does_not_move_the_deadline() {
+    let mut shop =
+        Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "5s", ..ShopOptions::default() }).await;
+    let checkout = shop.checkout("MUG-01", 2).await;
+    let id = id(&checkout);
+    for _ in 0..4 {
+        shop.kill(Service::Worker(0));
+        shop.start(Service::Worker(0));
+        // So that it looks at the checkout at all.
+        wake(&shop, &id).await;
+        shop.until_idle().await;
+    }
+    assert_eq!(shop.view(&id).await["expires_at"], checkout["expires_at"]);
+    shop.until_status(&id, "expired").await;
+    the_deadline_was_kept(&shop, &id).await;
     assert_eq!(shop.event_types(&id).await.len(), 6);
+    shop.until_stock("MUG-01", 100, 0, 0).await;
     shop.is_healthy().await;
 }
 

@@ -1,73 +1,70 @@
-//! One service of the shop as a process of its own, as its own binary would run it. Stories start and kill these.
+//! One service of the shop, or one of the operator's commands, as a process of its own. Stories start and kill these.
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use common::{
     nats::{NatsOptions, connect::connect},
-    payment::PaymentOptions,
-    service::{shutdown, telemetry},
+    service::telemetry,
+    streams::{Durability, Placement},
+};
+use deploy::{
+    catalogue::{read_catalogue, seed},
+    hosting::{self, Hosted},
+    provision::provision,
+    replay::{ReplayArgs, run_replay},
 };
 
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
-    service: Service,
+    what: What,
 }
 
 #[derive(Debug, Subcommand)]
-enum Service {
-    Worker {
+enum What {
+    #[command(flatten)]
+    Service(Box<Hosted>),
+    /// Create the streams and fill the catalogue.
+    Provision {
         #[command(flatten)]
         nats: NatsOptions,
-        #[command(flatten)]
-        payment: PaymentOptions,
-        #[command(flatten)]
-        config: workflow_worker::Config,
+        #[arg(long)]
+        storage_bytes: u64,
     },
-    Inventory {
+    /// Replay histories as the operator's command line does.
+    Replay {
         #[command(flatten)]
-        nats: NatsOptions,
-        #[command(flatten)]
-        config: inventory_service::Config,
+        args: Box<ReplayArgs>,
     },
-    Gateway {
+    /// The operator's `dead-letters` command.
+    DeadLetters {
         #[command(flatten)]
-        nats: NatsOptions,
-        #[command(flatten)]
-        payment: PaymentOptions,
-        #[command(flatten)]
-        config: gateway::Config,
-    },
-    Sandbox {
-        #[command(flatten)]
-        config: payment_sandbox::Config,
-    },
-    /// The whole shop in one process, nats-server included.
-    Up {
-        #[command(flatten)]
-        args: Box<deploy::up::UpArgs>,
+        args: Box<deploy::dead_letters::DeadLettersArgs>,
     },
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    telemetry::init_logs();
-    telemetry::init_metrics();
-    let stop = shutdown::on_signal();
-    match cli.service {
-        Service::Worker { nats, payment, config } => {
-            let nats = connect(&nats, workflow_worker::SERVICE).await?;
-            workflow_worker::run(config, nats, payment.build()?, stop).await
+async fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().what {
+        What::Service(hosted) => hosting::run(*hosted).await?,
+        What::Provision { nats, storage_bytes } => {
+            telemetry::init_logs();
+            let nats = connect(&nats, "provision").await?;
+            let placement = Placement { replicas: 1, storage_bytes, durability: Durability::SyncAlways };
+            provision(&nats, &placement).await?;
+            seed(&nats, &read_catalogue(None)?).await?;
         }
-        Service::Inventory { nats, config } => {
-            let nats = connect(&nats, "inventory-service").await?;
-            inventory_service::run(config, nats, stop).await
+        What::Replay { args } => {
+            telemetry::init_quiet_logs();
+            let is_as_it_was = run_replay(&args).await?;
+            return Ok(if is_as_it_was { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Service::Gateway { nats, payment, config } => {
-            let nats = connect(&nats, "gateway").await?;
-            gateway::run(config, nats, payment.build()?, stop).await
+        What::DeadLetters { args } => {
+            telemetry::init_quiet_logs();
+            let all_done = deploy::dead_letters::run(&args).await?;
+            return Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Service::Sandbox { config } => payment_sandbox::run(config, stop).await,
-        Service::Up { args } => deploy::up::up(*args, stop).await,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -187,6 +187,14 @@ fn webhooks(table: &mut Table<'_>) {
     let signed =
         |table: &Table<'_>, body: String| post(table, JSON).header("Payment-Signature", sign(&body)).body(body);
     table.add("a webhook of 1 MB", post(table, JSON).body(vec![b' '; 1_000_000]), 413, "too_large");
+    let compressed = post(table, JSON).header("content-encoding", "gzip").body("{}");
+    table.add("a compressed webhook", compressed, 415, "unsupported_media_type");
+    // No address and no parameter says "paid": only a signed body does.
+    let paid_by_path = table.request(Method::POST, &format!("/payment_webhook/{UNKNOWN}/paid"));
+    table.add("a webhook that says paid in its path", paid_by_path.header("accept", JSON), 404, "not_found");
+    let by_query = format!("/payment_webhook?client_reference_id={UNKNOWN}&payment_status=paid");
+    let paid_by_query = table.request(Method::POST, &by_query).header("content-type", JSON).body("{}");
+    table.add("a webhook that says paid in its query", paid_by_query, 400, "webhook_refused");
     table.add("a webhook as text", post(table, "text/plain").body("{}"), 415, "unsupported_media_type");
     for body in ["", "paid", "{}", "[]", r#"{"id":"a.b"}"#, r#"{"id":"*"}"#] {
         table.add(format!("a signed webhook {body:?}"), signed(table, body.into()), 400, "webhook_refused");
