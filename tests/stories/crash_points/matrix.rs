@@ -1,7 +1,7 @@
 //! The matrix: walk each way once and write down what is reached; then walk it again and again, with one death each time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     panic::AssertUnwindSafe,
     path::Path,
@@ -45,12 +45,12 @@ impl fmt::Display for Case {
 /// What happens when nobody dies.
 pub(super) struct Recorded {
     pub(super) cases: Vec<Case>,
-    undisturbed: BTreeMap<Way, Vec<Left>>,
+    undisturbed: BTreeMap<Way, BTreeSet<Left>>,
 }
 
 /// Walk every way undisturbed, and write down every point that every service reaches.
 pub(super) async fn record_all() -> Recorded {
-    let recorded: Vec<(Way, Vec<Case>, Vec<Left>)> =
+    let recorded: Vec<(Way, Vec<Case>, BTreeSet<Left>)> =
         stream::iter(Way::ALL).map(record).buffer_unordered(SHOPS).collect().await;
     let mut all = Recorded { cases: Vec::new(), undisturbed: BTreeMap::new() };
     for (way, cases, left) in recorded {
@@ -61,7 +61,7 @@ pub(super) async fn record_all() -> Recorded {
     all
 }
 
-async fn record(way: Way) -> (Way, Vec<Case>, Vec<Left>) {
+async fn record(way: Way) -> (Way, Vec<Case>, BTreeSet<Left>) {
     let mut stage = Stage::open(way.payment_timeout(), way.worker_flags()).await;
     let tapes = tempfile::tempdir().expect("a folder for the tapes");
     for (service, tape) in SERVICES.into_iter().zip(0..) {
@@ -109,25 +109,24 @@ async fn until_quiet(tape: &Path, way: Way) -> BTreeMap<String, usize> {
     reached
 }
 
-/// Walk a way to its end and see that the end is the right one; what is left.
-async fn walk(way: Way, stage: &mut Stage) -> Vec<Left> {
-    let end = way.end();
+/// Walk a way to its end and see that the end is the right one; what is left, each kind of it once.
+async fn walk(way: Way, stage: &mut Stage) -> BTreeSet<Left> {
     let before = stage.stock().await;
     let ids = way.walk(stage).await;
+    let end = way.end(ids.len());
     assert_eq!(ids.len(), end.checkouts);
     stage.until_died().await;
     stage.shop.until_idle().await;
     stage.until_stock((before.0 + end.stock.0, before.1 + end.stock.1, before.2 + end.stock.2)).await;
-    let mut left = Vec::new();
+    let mut left = BTreeSet::new();
     for id in &ids {
-        left.push(left_of(stage, id).await);
+        left.insert(left_of(stage, id).await);
     }
     for Left { sessions, .. } in &left {
         let money = sessions.iter().fold((0, 0), |(charges, refunds), one| (charges + one.1, refunds + one.2));
         assert_eq!(money, end.money, "{way:?}: {sessions:?}");
         assert!(sessions.len() <= 1, "{way:?}: one session at most, {sessions:?}");
     }
-    left.sort();
     left
 }
 

@@ -47,9 +47,9 @@ impl Stage {
             ..ShopOptions::default()
         };
         let mut stage = Self { shop: Shop::open_with(crate::SERVICE, options).await, dying: None, has_died: false };
-        // A burst buys more than the catalogue begins with.
-        stage.restock("stage", 1_000).await;
-        stage.until_stock((1_100, 0, 0)).await;
+        // Bursts buy more than the catalogue begins with.
+        stage.restock("stage", 10_000).await;
+        stage.until_stock((10_100, 0, 0)).await;
         stage
     }
 
@@ -76,6 +76,12 @@ impl Stage {
         }
         self.until_open().await;
         self.dying = None;
+    }
+
+    /// Whether there is somebody who is to die and has not yet.
+    pub(super) async fn waits_for_death(&mut self) -> bool {
+        self.revive().await;
+        self.dying.is_some() && !self.has_died
     }
 
     /// Whether the service that was to die last has died at its point.
