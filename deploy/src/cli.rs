@@ -14,6 +14,7 @@ use crate::{
     hosting::{self, Hosted},
     output::{print_json, print_text},
     provision::{Provisioned, ask_monitoring, provision},
+    repair::RepairArgs,
     replay::ReplayArgs,
     torture::{self, Launcher, TortureArgs},
     up::UpArgs,
@@ -44,6 +45,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Messages that could not be handled: list them, look at one, send it again when the cause is mended, or lay it aside.
     DeadLetters(DeadLettersArgs),
+    /// Bring a checkout to its end that no worker may touch, because its history is lost or damaged: close its session at the
+    /// provider, then give its goods back, or sell them when it is paid.
+    Repair(Box<RepairArgs>),
     /// Run stored histories through this build, before it is deployed: it must make of each what was recorded. Prints one
     /// hash over all of them, to compare two builds. Exit code 1 when a history diverges.
     Replay(ReplayArgs),

@@ -1,6 +1,7 @@
 //! How the shop is run and operated: all of it on one machine ([`up`]), the streams ([`provision`](provision::provision)),
 //! the first articles ([`catalogue`]), the proof of the promises ([`doctor`]), what could not be handled
-//! ([`dead_letters`]), a new build before it is deployed ([`replay`]), nats-server itself ([`nats_server`]), a connection that
+//! ([`dead_letters`]), a checkout that no worker may touch
+//! ([`repair`]), a new build before it is deployed ([`replay`]), nats-server itself ([`nats_server`]), a connection that
 //! misbehaves on demand ([`faulty_link`]), services as processes ([`hosting`], [`service_process`], [`signals`]), the
 //! whole shop under every fault at once ([`torture`]), and what all of them print ([`output`]).
 
@@ -14,6 +15,7 @@ pub mod hosting;
 pub mod nats_server;
 pub mod output;
 pub mod provision;
+pub mod repair;
 pub mod replay;
 pub mod service_process;
 pub mod signals;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use common::service::{shutdown, telemetry};
 use deploy::{
     cli::{Cli, Command, run_accept_loss, run_doctor, run_provision, run_service, run_torture},
-    dead_letters,
+    dead_letters, repair,
     replay::run_replay,
     up::up,
 };
@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
         Some(Command::Provision(args)) => run_provision(&args).await.map(|()| true),
         Some(Command::Doctor(args)) => run_doctor(&args).await,
         Some(Command::DeadLetters(args)) => dead_letters::run(&args).await,
+        Some(Command::Repair(args)) => repair::run(&args).await.map(|()| true),
         Some(Command::AcceptLoss(args)) => run_accept_loss(&args).map(|()| true),
         Some(Command::Torture(args)) => run_torture(&args).await,
         Some(Command::Service(args)) => run_service(*args).await.map(|()| true),

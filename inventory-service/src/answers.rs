@@ -20,6 +20,7 @@ use common::{
     subject::{DeadLetterArea, Subject},
 };
 use futures_util::future::join_all;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -141,6 +142,10 @@ impl Sender {
         answer: &StockAnswer,
         incoming: &Incoming,
     ) -> anyhow::Result<()> {
+        // An operator who repairs a checkout that no worker may touch waits for the answer in person.
+        if let Some(inbox) = incoming.message.headers.as_ref().and_then(answer_inbox) {
+            return self.tell_inbox(inbox, answer).await;
+        }
         let command = CheckoutCommand::StockAnswer { answer: answer.clone() };
         let outgoing = Outgoing {
             subject: Subject::Command(workflow),
@@ -156,8 +161,13 @@ impl Sender {
     /// Whoever told of the delivery may wait for the answer, or not.
     async fn tell_restocker(&self, answer: &RestockAnswer, incoming: &Incoming) -> anyhow::Result<()> {
         let Some(inbox) = incoming.message.headers.as_ref().and_then(answer_inbox) else { return Ok(()) };
-        let payload = serde_json::to_vec(answer).context("write a restock's answer as JSON")?;
-        self.nats.client.publish(inbox, payload.into()).await.context("answer a restock")
+        self.tell_inbox(inbox, answer).await
+    }
+
+    /// Whoever waits there may have gone; then the same command again gets the same answer.
+    async fn tell_inbox(&self, inbox: String, answer: &impl Serialize) -> anyhow::Result<()> {
+        let payload = serde_json::to_vec(answer).context("write an answer as JSON")?;
+        self.nats.client.publish(inbox, payload.into()).await.context("answer whoever waits for it")
     }
 
     async fn park(&self, incoming: &Incoming, reason: &str) -> anyhow::Result<()> {

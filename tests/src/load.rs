@@ -27,15 +27,7 @@ impl Shop {
     /// What a service takes now, as Linux tells.
     #[must_use]
     pub fn footprint(&self, service: Service) -> Footprint {
-        let process = format!("/proc/{}", self.pid(service));
-        let status = std::fs::read_to_string(format!("{process}/status")).expect("the status of a process");
-        let bytes = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name)).expect("a line of the status");
-            let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-            kilobytes.expect("a number of kilobytes") * 1024
-        };
-        let open_files = std::fs::read_dir(format!("{process}/fd")).expect("the open files of a process").count();
-        Footprint { memory: bytes("VmRSS:"), peak_memory: bytes("VmHWM:"), open_files }
+        footprint_of(self.pid(service))
     }
 
     /// A connection of one's own to a gateway.
@@ -45,6 +37,23 @@ impl Shop {
     pub async fn connect(&self, gateway: usize) -> std::io::Result<TcpStream> {
         TcpStream::connect(self.gateway_url(gateway).trim_start_matches("http://")).await
     }
+}
+
+/// What a process takes now, as Linux tells.
+///
+/// # Panics
+/// When there is no such process, or this is not Linux.
+#[must_use]
+pub fn footprint_of(pid: u32) -> Footprint {
+    let process = format!("/proc/{pid}");
+    let status = std::fs::read_to_string(format!("{process}/status")).expect("the status of a process");
+    let bytes = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of the status");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kilobytes.expect("a number of kilobytes") * 1024
+    };
+    let open_files = std::fs::read_dir(format!("{process}/fd")).expect("the open files of a process").count();
+    Footprint { memory: bytes("VmRSS:"), peak_memory: bytes("VmHWM:"), open_files }
 }
 
 /// Send bytes; the beginning of what comes back, up to the end of the head; `None` when the connection ends without.

@@ -86,7 +86,11 @@ fn record(workflow: WorkflowRef, body: &'static str, expected: u64) -> Outgoing 
 }
 
 async fn store(nats: &Nats, outgoing: Outgoing) -> Result<u64, AppendError> {
-    append(nats, StreamName::History, outgoing, PATIENCE).await
+    store_for(nats, outgoing, PATIENCE).await
+}
+
+async fn store_for(nats: &Nats, outgoing: Outgoing, patience: Duration) -> Result<u64, AppendError> {
+    append(nats, StreamName::History, outgoing, patience).await
 }
 
 /// FN1, G5: the record is stored and its ack is lost. The writer finds its own record and goes on.
@@ -162,6 +166,42 @@ async fn a_publish_that_comes_late_is_stored_once_when_nobody_else_has_written(#
     assert!(matches!(again, AppendError::Conflict { expected: 0, .. }), "{again}");
     let bodies: Vec<Bytes> = stage.stored(workflow).await.into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, ["zombie"]);
+}
+
+/// FN13: while a stream has no leader, somebody else who listens on its subjects makes the server take publishes instead of
+/// saying that nobody is there. Nothing is taken for stored, and what is tried until the leader is back is stored once.
+#[tokio::test]
+async fn a_listener_is_not_taken_for_a_stream_that_has_no_leader() {
+    let mut servers = Servers::start(3).await;
+    let nats = connect(&servers.nodes()[0].client_url()).await;
+    let placement = Placement { replicas: 3, storage_bytes: 200 * 1024 * 1024, durability: Durability::SyncAlways };
+    provision(&nats, &placement).await.expect("provision");
+    let mut heard = nats.client.subscribe("history.>").await.expect("listen as an operator with `nats sub`");
+    for node in [1, 2] {
+        servers.node(node).kill().expect("kill a node");
+    }
+    let workflow = workflow();
+    let given_up = store_for(&nats, record(workflow, "mine", 0), Duration::from_secs(20)).await.expect_err("no leader");
+    assert!(matches!(given_up, AppendError::Unavailable { .. }), "{given_up}");
+    assert_eq!(heard.next().await.expect("a message").payload, "mine", "the listener has heard of it all the same");
+
+    let trying = store_for(&nats, record(workflow, "mine", 0), Duration::from_secs(60));
+    let (stored, ()) = tokio::join!(trying, async {
+        for node in [1, 2] {
+            servers.node(node).restart().await.expect("start a node again");
+        }
+    });
+    let sequence = match stored {
+        Ok(sequence) => sequence,
+        // What was given up may have been stored late.
+        Err(AppendError::Conflict { found, .. }) => found,
+        Err(other) => panic!("{other}"),
+    };
+    eventually("it is stored once", async || {
+        let records = read::history(&nats, workflow).await.ok()?;
+        (records.len() == 1 && records[0].sequence == sequence && records[0].payload == "mine").then_some(())
+    })
+    .await;
 }
 
 /// The ack of a whole commit unit is lost, sent as single publishes the first time and as one atomic batch the second.

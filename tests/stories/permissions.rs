@@ -75,6 +75,13 @@ async fn the_whole_shop_runs_with_least_permissions() {
     let report = doctor::examine(&observer, doctor::Options::default()).await.expect("examine as the observer");
     assert!(report.is_healthy(), "{}", report.to_text());
 
+    // The operator repairs a checkout whose history was damaged; the inventory may answer where the operator waits.
+    let damaged = shop.checkout("MUG-01", 1).await;
+    shop.until_idle().await;
+    crate::quarantine::damage(&shop, &id_of(&damaged), crate::quarantine::Damage::NoJson).await;
+    crate::repair::repaired_at(&url, &shop, &id_of(&damaged));
+    shop.until_stock("MUG-01", 104, 0, 1).await;
+
     let logs = shop.whole_logs().to_lowercase();
     assert!(!logs.contains("permissions violation") && !logs.contains("snapshot could not"), "{}", shop.logs());
     assert!(provisioner.refusals.all().is_empty() && observer.refusals.all().is_empty());

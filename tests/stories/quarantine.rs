@@ -11,7 +11,7 @@ use stories::{Shop, ShopOptions};
 
 /// What is wrong with the record that somebody has put at the end of a history.
 #[derive(Debug, Clone, Copy)]
-enum Damage {
+pub(crate) enum Damage {
     WrongHash,
     WrongIndex,
     NoJson,
@@ -43,7 +43,7 @@ impl Damage {
 }
 
 /// Put a record at the end of a checkout's history, as a worker would but for its content.
-async fn damage(shop: &Shop, id: &str, damage: Damage) {
+pub(crate) async fn damage(shop: &Shop, id: &str, damage: Damage) {
     let records = shop.records(id).await;
     let last = records.last().expect("a history");
     let mut headers = HeaderMap::new();

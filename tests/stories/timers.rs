@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-use common::{contracts::checkout::CheckoutEvent, ids::WorkflowId, record::Record, time};
+use common::{
+    contracts::checkout::CheckoutEvent,
+    ids::{WorkflowId, WorkflowKind, WorkflowRef},
+    nats::read,
+    record::Record,
+    streams::StreamName,
+    time,
+};
+use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
-use stories::{Service, Shop, ShopOptions};
+use stories::{Service, Shop, ShopOptions, eventually};
+use workflow_worker::{history::Timer, timers::Timers};
 
 fn id(checkout: &Value) -> String {
     checkout["workflow_id"].as_str().expect("an id").to_owned()
@@ -119,4 +128,59 @@ async fn a_payment_in_time_counts_although_the_deadline_passed_while_nothing_ran
     let books = shop.books(&id).await;
     assert_eq!((books.len(), books[0]["refunds"].as_array().map(Vec::len)), (1, Some(0)));
     shop.is_healthy().await;
+}
+
+/// So many calls are due at the same moment.
+const CROWD: usize = 10_000;
+
+/// The last of them comes this much later at most; 20,000 came within 300 ms on a quiet machine.
+const LATENESS: Duration = Duration::from_secs(20);
+
+/// E14: ten thousand calls are due at the same moment as a checkout's deadline. Every one comes, and the deadline is kept.
+#[tokio::test]
+async fn ten_thousand_calls_that_are_due_at_once_all_come() {
+    let shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "25s", ..ShopOptions::default() }).await;
+    let checkout = shop.checkout("MUG-01", 1).await;
+    let due: time::Timestamp = checkout["expires_at"].as_str().and_then(|text| text.parse().ok()).expect("a deadline");
+    let timers = Timers::new(shop.nats.clone());
+    let mut setting = stream::iter(0..CROWD)
+        .map(|_| {
+            let stranger = WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::random() };
+            timers.set(stranger, due, Timer::Unknown)
+        })
+        .buffer_unordered(500);
+    while let Some(set) = setting.next().await {
+        set.expect("a call is set");
+    }
+    assert!(time::now() < due, "this machine is too slow to set {CROWD} calls within 25 s");
+
+    shop.until_status(&id(&checkout), "expired").await;
+    let calls = eventually("every call has come", async || {
+        let calls = whole(&shop, "due.checkout.*").await;
+        (calls.len() > CROWD).then_some(calls)
+    })
+    .await;
+    assert_eq!(calls.len(), CROWD + 1, "each once");
+    let last = calls.iter().map(|call| call.time).max().expect("calls");
+    let late = last.duration_since(due);
+    assert!(
+        late <= jiff::SignedDuration::try_from(LATENESS).expect("a short time"),
+        "the last call came {late:?} late"
+    );
+    shop.until_idle().await;
+    shop.until_stock("MUG-01", 100, 0, 0).await;
+    shop.is_healthy().await;
+}
+
+/// Everything in the stream of timers on some subjects.
+async fn whole(shop: &Shop, filter: &str) -> Vec<read::Stored> {
+    let (mut all, mut from) = (Vec::new(), 1);
+    loop {
+        let batch = read::stretch(&shop.nats, StreamName::Timers, from, 1_000, filter).await.expect("read the timers");
+        from = batch.messages.last().map_or(from, |last| last.sequence + 1);
+        all.extend(batch.messages);
+        if !batch.more {
+            return all;
+        }
+    }
 }

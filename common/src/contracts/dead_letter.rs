@@ -30,6 +30,8 @@ pub enum SettlementAct {
     Redriven,
     /// It was decided that nothing is to be done with it.
     Discarded,
+    /// The checkout that it is about was brought to its end by hand.
+    Repaired,
 }
 
 impl TypeName for SettlementAct {
@@ -37,6 +39,7 @@ impl TypeName for SettlementAct {
         match self {
             Self::Redriven => "redriven",
             Self::Discarded => "discarded",
+            Self::Repaired => "repaired",
         }
     }
 }

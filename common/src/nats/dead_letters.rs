@@ -69,6 +69,25 @@ pub async fn park(
     Ok(sequence)
 }
 
+/// Store a letter about something that no message has brought: what an operator begins by hand, and about which subject.
+///
+/// # Errors
+/// [`AppendError`] when it could not be stored.
+pub async fn note(
+    nats: &Nats,
+    area: DeadLetterArea,
+    about: &Subject,
+    by: &str,
+    reason: &str,
+) -> Result<u64, AppendError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(headers::ORIGINAL_SUBJECT, about.to_string());
+    headers.insert(headers::SENDER, one_line(by).as_str());
+    headers.insert(headers::REASON, one_line(reason).as_str());
+    let outgoing = Outgoing { subject: Subject::DeadLetter(area), headers, payload: Bytes::new(), expected: None };
+    append(nats, StreamName::DeadLetters, outgoing, PATIENCE).await
+}
+
 /// Record what an operator did about a letter: the first one counts, and it stays when the letter has gone.
 ///
 /// # Errors

@@ -70,6 +70,7 @@ impl Settled {
         let act = match self.settlement.act {
             SettlementAct::Redriven => "driven again",
             SettlementAct::Discarded => "discarded",
+            SettlementAct::Repaired => "repaired",
         };
         let because = self.settlement.because.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         format!("{act} by {} at {}{because}", self.settlement.by, self.at)
@@ -148,7 +149,7 @@ fn checkout(id: WorkflowId) -> String {
 }
 
 /// Every letter, oldest first, with what was done about it.
-pub(super) async fn read_letters(nats: &Nats) -> anyhow::Result<Vec<Letter>> {
+pub(crate) async fn read_letters(nats: &Nats) -> anyhow::Result<Vec<Letter>> {
     let (mut letters, mut next) = (BTreeMap::<u64, Letter>::new(), 1);
     loop {
         let batch = read::stretch(nats, StreamName::DeadLetters, next, MESSAGES_PER_READ, "deadletter.>")

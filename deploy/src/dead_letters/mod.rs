@@ -23,7 +23,8 @@ use serde::Serialize;
 pub use letter::{Letter, Settled};
 
 use crate::output::print_json;
-use letter::{Filter, read_letters};
+use letter::Filter;
+pub(crate) use letter::read_letters;
 use redrive::{Outcome, Redriven};
 
 /// Messages that could not be handled (stream DEAD_LETTERS): look at them, send them again, or lay them aside.
@@ -102,14 +103,14 @@ struct FilterArgs {
 }
 
 #[derive(Debug, Clone, Args)]
-struct OperatorArgs {
+pub(crate) struct OperatorArgs {
     /// Who does this; it is recorded. Without it your login name.
     #[arg(long, env = "CHECKOUT_OPERATOR", value_name = "NAME", value_parser = words)]
     by: Option<String>,
 }
 
 impl OperatorArgs {
-    fn name(&self) -> anyhow::Result<String> {
+    pub(crate) fn name(&self) -> anyhow::Result<String> {
         let login = || ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
         self.by.clone().or_else(login).filter(|name| !name.trim().is_empty()).ok_or_else(|| {
             anyhow::anyhow!("who are you? This is recorded: name yourself with --by or the variable CHECKOUT_OPERATOR")
@@ -228,7 +229,7 @@ fn area(text: &str) -> Result<DeadLetterArea, String> {
 }
 
 /// Something that a person has said: it is recorded, so it must say something.
-fn words(text: &str) -> Result<String, String> {
+pub(crate) fn words(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("say it in words: it is recorded".into()) } else { Ok(text.to_owned()) }
 }

@@ -37,8 +37,9 @@ pub use webhooks::WebhookCounts;
 
 use finding::Findings;
 use progress::Patience;
-pub(crate) use read::webhook_readers;
 use read::{Evidence, read};
+pub(crate) use read::{standing_of, webhook_readers};
+pub(crate) use stock::Standing;
 
 /// How the doctor works.
 #[derive(Debug, Clone, PartialEq, Eq)]

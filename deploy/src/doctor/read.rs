@@ -35,7 +35,7 @@ use super::{
     history::Histories,
     progress::UnderWay,
     spinner::Spinner,
-    stock::{self, LedgerRead, Projections},
+    stock::{self, LedgerRead, Projections, Standing},
     webhooks::{WebhookCheck, WebhookCounts},
 };
 
@@ -101,6 +101,19 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     let behind = wait_for_projections(nats, &ledger, &projections).await?;
     spinner.finish();
     Ok(Evidence { histories, ledger, projections, behind, letters, webhooks, under_way, moved })
+}
+
+/// What the ledger says of one workflow: nothing, or its newest movement.
+///
+/// Fails when the ledger cannot be read or trusted.
+pub(crate) async fn standing_of(nats: &Nats, workflow: WorkflowRef) -> anyhow::Result<Option<Standing>> {
+    let (mut ledger, mut findings) = (LedgerRead::default(), Findings::default());
+    let patience = Options::default().replica_patience;
+    let mut cursor = Cursor::new(StreamName::Inventory, "inventory.ledger", ENTRIES_PER_READ, patience);
+    let spinner = Spinner::new(false);
+    cursor.read_to_end(nats, &spinner, &mut |stored| ledger.read_on(stored, &mut findings)).await?;
+    anyhow::ensure!(!ledger.is_broken, "the ledger cannot be trusted: ask `doctor` where, and restore INVENTORY");
+    Ok(ledger.standings.remove(&workflow))
 }
 
 /// Streams that are not as they must be: a service that starts would refuse them.

@@ -48,7 +48,7 @@ pub(super) struct Article {
 
 /// What the ledger says of one workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     Held(Vec<StockLine>),
     Sold(Vec<StockLine>),
     Released,
@@ -244,7 +244,7 @@ fn article_name(sku: &Sku) -> String {
 }
 
 impl Standing {
-    fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Held(_) => "held",
             Self::Sold(_) => "sold",

@@ -37,6 +37,11 @@ enum What {
         #[command(flatten)]
         args: Box<ReplayArgs>,
     },
+    /// The operator's `repair` command.
+    Repair {
+        #[command(flatten)]
+        args: Box<deploy::repair::RepairArgs>,
+    },
     /// The operator's `dead-letters` command.
     DeadLetters {
         #[command(flatten)]
@@ -59,6 +64,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             telemetry::init_quiet_logs();
             let is_as_it_was = run_replay(&args).await?;
             return Ok(if is_as_it_was { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        What::Repair { args } => {
+            telemetry::init_quiet_logs();
+            deploy::repair::run(&args).await?;
         }
         What::DeadLetters { args } => {
             telemetry::init_quiet_logs();

@@ -1,0 +1,62 @@
+//! A call to the provider outlasts the ack wait: the worker tells the server that it is alive, so its lease does not go to
+//! another worker in the middle of the call.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use common::streams::{ConsumerName, StreamName};
+use serde_json::json;
+use stories::{Shop, ShopOptions, eventually};
+
+/// Longer than a worker is silent (10 s) and shorter than the call.
+const ACK_WAIT: Duration = Duration::from_secs(12);
+
+/// The provider's answer takes this long.
+const CALL_MILLIS: u64 = 16_000;
+
+/// How often messages of the commands were delivered, first and further times together.
+async fn deliveries(shop: &Shop) -> u64 {
+    let (name, stream) = (ConsumerName::WorkerCommands.as_str(), StreamName::Commands.as_str());
+    let consumer = shop.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
+    consumer.expect("the workers' consumer").cached_info().delivered.consumer_sequence
+}
+
+/// G13: two workers, one call of 16 s under an ack wait of 12 s: every command is delivered once.
+#[tokio::test]
+async fn a_step_that_outlasts_the_ack_wait_is_not_run_a_second_time() {
+    let options = ShopOptions {
+        payment_call_timeout: "25s",
+        answer_timeout: "30s",
+        ack_wait: Some(ACK_WAIT),
+        workers: 2,
+        ..ShopOptions::default()
+    };
+    let shop = Shop::open_with(crate::SERVICE, options).await;
+    shop.fault(json!({ "call": "create_session", "fault": "slow", "millis": CALL_MILLIS, "times": 1 })).await;
+    let checkout = shop.checkout("MUG-01", 1).await;
+    shop.pay(&checkout).await;
+    shop.until_status(checkout["workflow_id"].as_str().expect("an id"), "paid").await;
+    shop.until_idle().await;
+    assert_eq!(deliveries(&shop).await, shop.messages_ever_in(StreamName::Commands).await);
+    assert_eq!(shop.books(checkout["workflow_id"].as_str().expect("an id")).await.len(), 1);
+    shop.is_healthy().await;
+}
+
+/// The story above would notice: a worker that dies in the call is silent, and its command is delivered again.
+#[tokio::test]
+async fn the_command_of_a_worker_that_is_silent_goes_to_another() {
+    let options =
+        ShopOptions { ack_wait: Some(Duration::from_secs(2)), answer_timeout: "1s", ..ShopOptions::default() };
+    let mut shop = Shop::open_with(crate::SERVICE, options).await;
+    shop.fault(json!({ "call": "create_session", "fault": "slow", "millis": 60_000, "times": 1 })).await;
+    let begun = shop.post_checkout(None, &json!([{ "sku": "MUG-01", "quantity": 1 }])).send().await.expect("an answer");
+    assert_eq!(begun.status(), 202);
+    let begun: serde_json::Value = begun.json().await.expect("JSON");
+    shop.kill(stories::Service::Worker(0));
+    shop.start(stories::Service::Worker(0));
+    shop.until_status(begun["workflow_id"].as_str().expect("an id"), "awaiting_payment").await;
+    eventually("a command was delivered a second time", async || {
+        (deliveries(&shop).await > shop.messages_ever_in(StreamName::Commands).await).then_some(())
+    })
+    .await;
+}
