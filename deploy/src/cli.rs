@@ -9,6 +9,7 @@ use common::{
 
 use crate::{
     accept_loss::{AcceptLossArgs, accept_loss},
+    bench::{self, BenchArgs},
     dead_letters::DeadLettersArgs,
     doctor,
     hosting::{self, Hosted},
@@ -16,7 +17,8 @@ use crate::{
     provision::{Provisioned, ask_monitoring, provision},
     repair::RepairArgs,
     replay::ReplayArgs,
-    torture::{self, Launcher, TortureArgs},
+    service_process::Launcher,
+    torture::{self, TortureArgs},
     up::UpArgs,
 };
 
@@ -57,7 +59,10 @@ pub enum Command {
     /// Start a shop of its own, send it thousands of customers, kill, freeze, cut off and confuse everything meanwhile,
     /// and prove that no promise was broken. Exit code 1 when one was.
     Torture(TortureArgs),
-    /// Run one service in this process, for the torture.
+    /// Measure how fast it is: checkouts per second and their times, with what explains them. Give it a release build and a
+    /// machine of its own.
+    Bench(BenchArgs),
+    /// Run one service in this process, for the torture and the bench.
     #[command(hide = true)]
     Service(Box<ServiceArgs>),
 }
@@ -137,14 +142,27 @@ pub async fn run_service(args: ServiceArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When the shop cannot be brought up or what is left cannot be read.
 pub async fn run_torture(args: &TortureArgs) -> anyhow::Result<bool> {
-    let binary = std::env::current_exe().context("find this program, to start services with it")?;
-    let outcome = torture::run(args, &Launcher { binary, before: vec!["service".into()] }).await?;
+    let outcome = torture::run(args, &launcher()?).await?;
     if args.json {
         print_json(&outcome)?;
     } else {
         print_text(&outcome.to_text());
     }
     Ok(outcome.is_good())
+}
+
+/// Measure and report.
+///
+/// # Errors
+/// When a shop cannot be brought up, or a checkout goes another way than it must.
+pub async fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
+    bench::run(args, &launcher()?).await
+}
+
+/// This program starts services as processes of itself.
+fn launcher() -> anyhow::Result<Launcher> {
+    let binary = std::env::current_exe().context("find this program, to start services with it")?;
+    Ok(Launcher { binary, before: vec!["service".into()] })
 }
 
 /// Examine and report; `false` when something is broken.

@@ -1,13 +1,21 @@
 //! One service of the shop as a process of its own, as its own binary would run it: for whoever starts and kills them,
 //! the stories and the torture.
 
+use std::sync::Arc;
+
 use common::{
     nats::{NatsOptions, connect::connect},
     payment::PaymentOptions,
-    service::{shutdown, telemetry},
+    service::{
+        monitor::{MonitorOptions, run_with_monitor},
+        shutdown, telemetry,
+    },
 };
 
-use crate::up::{UpArgs, up};
+use crate::{
+    bench::provider::InstantProvider,
+    up::{UpArgs, up},
+};
 
 /// Which service runs, and with which settings.
 #[derive(Debug, clap::Subcommand)]
@@ -23,6 +31,12 @@ pub enum Hosted {
         /// The worker's own settings.
         #[command(flatten)]
         config: workflow_worker::Config,
+        /// Where it tells what it has counted.
+        #[command(flatten)]
+        monitor: MonitorOptions,
+        /// Have a provider inside the worker that answers at once, for a measurement.
+        #[arg(long, hide = true)]
+        instant_provider: bool,
     },
     /// An inventory service.
     Inventory {
@@ -32,6 +46,9 @@ pub enum Hosted {
         /// The inventory's own settings.
         #[command(flatten)]
         config: inventory_service::Config,
+        /// Where it tells what it has counted.
+        #[command(flatten)]
+        monitor: MonitorOptions,
     },
     /// A gateway.
     Gateway {
@@ -68,13 +85,14 @@ pub async fn run(hosted: Hosted) -> anyhow::Result<()> {
     telemetry::init_metrics();
     let stop = shutdown::on_signal();
     match hosted {
-        Hosted::Worker { nats, payment, config } => {
+        Hosted::Worker { nats, payment, config, monitor, instant_provider } => {
             let nats = connect(&nats, workflow_worker::SERVICE).await?;
-            workflow_worker::run(config, nats, payment.build()?, stop).await
+            let provider = if instant_provider { Arc::new(InstantProvider) } else { payment.build()? };
+            run_with_monitor(&monitor, &nats, workflow_worker::run(config, nats.clone(), provider, stop)).await
         }
-        Hosted::Inventory { nats, config } => {
-            let nats = connect(&nats, "inventory-service").await?;
-            inventory_service::run(config, nats, stop).await
+        Hosted::Inventory { nats, config, monitor } => {
+            let nats = connect(&nats, inventory_service::SERVICE).await?;
+            run_with_monitor(&monitor, &nats, inventory_service::run(config, nats.clone(), stop)).await
         }
         Hosted::Gateway { nats, payment, config } => {
             let nats = connect(&nats, "gateway").await?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use common::service::{shutdown, telemetry};
 use deploy::{
-    cli::{Cli, Command, run_accept_loss, run_doctor, run_provision, run_service, run_torture},
+    cli::{Cli, Command, run_accept_loss, run_bench, run_doctor, run_provision, run_service, run_torture},
     dead_letters, repair,
     replay::run_replay,
     up::up,
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
             telemetry::init_metrics();
         }
         // A service sets up its own; the torture breaks connections on purpose, and its report says what came of it.
-        Some(Command::Service(_) | Command::Torture(_)) => {}
+        Some(Command::Service(_) | Command::Torture(_) | Command::Bench(_)) => {}
         Some(_) => telemetry::init_quiet_logs(),
     }
     let outcome = match cli.command {
@@ -34,6 +34,7 @@ async fn main() -> ExitCode {
         Some(Command::Repair(args)) => repair::run(&args).await.map(|()| true),
         Some(Command::AcceptLoss(args)) => run_accept_loss(&args).map(|()| true),
         Some(Command::Torture(args)) => run_torture(&args).await,
+        Some(Command::Bench(args)) => run_bench(&args).await.map(|()| true),
         Some(Command::Service(args)) => run_service(*args).await.map(|()| true),
         Some(Command::Replay(args)) => run_replay(&args).await,
     };

@@ -49,6 +49,15 @@ impl Service {
     }
 }
 
+/// How services are started as processes: a program, and what stands before the name of the service.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// A program that takes the subcommands of [`hosting`](crate::hosting).
+    pub binary: PathBuf,
+    /// What stands before them.
+    pub before: Vec<String>,
+}
+
 /// How a service is started, every time.
 #[derive(Debug, Clone)]
 pub struct Recipe {

@@ -2,6 +2,7 @@
 
 mod append_guard;
 mod bad_input;
+mod bench;
 mod browser;
 mod cancelled;
 mod cluster_damage;

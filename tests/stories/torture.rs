@@ -6,7 +6,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
-use deploy::torture::{Launcher, TortureArgs, run};
+use deploy::{
+    service_process::Launcher,
+    torture::{TortureArgs, run},
+};
 
 #[derive(Debug, Parser)]
 struct Flags {

@@ -36,7 +36,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::doctor;
+use crate::{doctor, service_process::Launcher};
 use facts::Facts;
 use inflict::{Tally, Tormentor, find_faketime};
 use overheard::Overheard;
@@ -143,15 +143,6 @@ impl TortureArgs {
     fn kinds(&self) -> Vec<FaultKind> {
         if self.faults.is_empty() { FaultKind::ALL.to_vec() } else { self.faults.iter().copied().flatten().collect() }
     }
-}
-
-/// How services are started as processes: a program, and what stands before the name of the service.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    /// A program that takes the subcommands of [`hosting`](crate::hosting).
-    pub binary: PathBuf,
-    /// What stands before them.
-    pub before: Vec<String>,
 }
 
 /// Torture the shop and judge what is left. Everything ends with it; the folder is kept after a failure.

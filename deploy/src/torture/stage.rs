@@ -18,7 +18,7 @@ use futures_util::future::try_join_all;
 use reqwest::Client;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Launcher, TortureArgs, balancer::Balancer, visits::articles};
+use super::{TortureArgs, balancer::Balancer, visits::articles};
 use crate::{
     catalogue::seed,
     faulty_link::FaultyLink,
@@ -26,7 +26,7 @@ use crate::{
         ClientPort, Cluster, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports,
     },
     provision::provision,
-    service_process::{Process, Recipe, Service},
+    service_process::{Launcher, Process, Recipe, Service},
 };
 
 /// Instances of each service.

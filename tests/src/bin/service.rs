@@ -13,6 +13,7 @@ use deploy::{
     hosting::{self, Hosted},
     provision::provision,
     replay::{ReplayArgs, run_replay},
+    service_process::Launcher,
 };
 
 #[derive(Debug, Parser)]
@@ -36,6 +37,11 @@ enum What {
     Replay {
         #[command(flatten)]
         args: Box<ReplayArgs>,
+    },
+    /// The bench, whose services are this program.
+    Bench {
+        #[command(flatten)]
+        args: Box<deploy::bench::BenchArgs>,
     },
     /// The operator's `repair` command.
     Repair {
@@ -64,6 +70,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             telemetry::init_quiet_logs();
             let is_as_it_was = run_replay(&args).await?;
             return Ok(if is_as_it_was { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        What::Bench { args } => {
+            let binary = std::env::current_exe()?;
+            deploy::bench::run(&args, &Launcher { binary, before: Vec::new() }).await?;
         }
         What::Repair { args } => {
             telemetry::init_quiet_logs();

@@ -1,0 +1,101 @@
+//! The whole way: requests to the gateway, payment at the sandbox, signed webhooks. How it ends is heard by a long poll, as a
+//! shop's back end would.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::future::try_join_all;
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    case::Case,
+    flight::{Flights, Window},
+    report::Run,
+    stage::Stage,
+};
+
+/// Drive checkouts and measure.
+pub(super) async fn drive(stage: &Stage, case: &Case, warm_up: Duration, measure: Duration) -> anyhow::Result<Run> {
+    let customers = Arc::new(Customers {
+        http: stage.http.clone(),
+        shop: format!("http://{}/api/checkout_session", stage.gateway),
+        pay: format!("http://{}/api/submit_payment", stage.sandbox),
+        skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
+        next: AtomicU64::new(0),
+    });
+    let window = Window::after(warm_up, measure);
+    let flights = Arc::new(Flights::new(window)?);
+    let measuring = super::report::measured(stage, window);
+    let flying = try_join_all((0..case.in_flight).map(|_| {
+        let (customers, flights) = (Arc::clone(&customers), Arc::clone(&flights));
+        let flying = tokio::spawn(async move {
+            while !window.is_over() {
+                customers.fly(&flights).await?;
+            }
+            anyhow::Ok(())
+        });
+        async move { flying.await.context("a customer broke off")? }
+    }));
+    let (cost, _) = tokio::try_join!(measuring, flying)?;
+    Run::new(window, &flights, cost)
+}
+
+struct Customers {
+    http: Client,
+    shop: String,
+    pay: String,
+    skus: Vec<String>,
+    next: AtomicU64,
+}
+
+impl Customers {
+    async fn fly(&self, flights: &Flights) -> anyhow::Result<()> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
+        let started = Instant::now();
+        let request = self.http.post(&self.shop).header("Idempotency-Key", format!("bench-{number}"));
+        let answer =
+            request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")?;
+        let status = answer.status();
+        let checkout: Value = answer.json().await.context("read the answer to a start")?;
+        ensure!(status.as_u16() == 201, "a start was answered {status}: {checkout}");
+        let got_session = Instant::now();
+        let session = json!({ "session_id": checkout["payment"]["session_id"] });
+        let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
+        ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
+        self.until_paid(&checkout).await?;
+        flights.settled(started, got_session);
+        Ok(())
+    }
+
+    async fn until_paid(&self, checkout: &Value) -> anyhow::Result<()> {
+        let id = checkout["workflow_id"].as_str().context("an id")?;
+        let url = format!("{}/{id}?wait=30", self.shop);
+        let mut revision: Option<String> = None;
+        loop {
+            let mut request = self.http.get(&url);
+            if let Some(revision) = &revision {
+                request = request.header("If-None-Match", revision);
+            }
+            let answer = request.send().await.context("ask how it stands")?;
+            let tag = answer.headers().get("ETag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+            if answer.status().as_u16() != 304 {
+                let view: Value = answer.json().await.context("read how it stands")?;
+                match view["status"].as_str() {
+                    Some("paid") => return Ok(()),
+                    Some("awaiting_payment" | "settling") => {}
+                    other => bail!("checkout {id} was to be paid, but it is {other:?}"),
+                }
+            }
+            revision = tag.or(revision);
+        }
+    }
+}

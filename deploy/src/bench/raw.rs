@@ -1,0 +1,97 @@
+//! What JetStream itself does on this machine in the same minutes, so that every figure can be given as a share of it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::{HeaderMap, header, jetstream::stream::Config};
+use bytes::Bytes;
+use common::nats::{Nats, NatsOptions, connect::connect};
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{case::Durable, flight::in_ms, stage::start_server};
+
+/// How long each is measured.
+const SPAN: Duration = Duration::from_secs(2);
+
+/// Publishes in flight where they are pipelined.
+const PIPELINE: usize = 1_000;
+
+/// Messages of a batch.
+const BATCH: usize = 500;
+
+/// As large as a record of a checkout.
+const MESSAGE_BYTES: usize = 500;
+
+/// What JetStream does.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Raw {
+    pub(super) sync: Durable,
+    /// One publish after the other, each one's time.
+    pub(super) sequential_ms: f64,
+    /// Publishes per second with a thousand in flight.
+    pub(super) pipelined_per_second: f64,
+    /// Messages per second in atomic batches of 500.
+    pub(super) batched_per_second: f64,
+}
+
+pub(super) async fn measure(sync: Durable) -> anyhow::Result<Raw> {
+    let folder = tempfile::Builder::new().prefix("bench-raw-").tempdir().context("create a folder")?;
+    let mut server = start_server(sync, folder.path()).await?;
+    let nats = connect(&NatsOptions { nats_url: server.client_url(), nats_creds: None }, "bench").await?;
+    let config =
+        Config { name: "RAW".into(), subjects: vec!["raw.*".into()], allow_atomic_publish: true, ..Config::default() };
+    nats.jetstream.create_stream(config).await.context("create a stream")?;
+    let message = Bytes::from(vec![b'x'; MESSAGE_BYTES]);
+
+    let (mut count, started) = (0_u32, Instant::now());
+    while started.elapsed() < SPAN {
+        nats.client.request("raw.sequential", message.clone()).await.context("publish")?;
+        count += 1;
+    }
+    let sequential_ms = in_ms(started.elapsed() / count.max(1));
+
+    let started = Instant::now();
+    let publish = |_| async { nats.client.request("raw.pipelined", message.clone()).await };
+    let answered = stream::iter(0_u64..)
+        .take_while(|_| std::future::ready(started.elapsed() < SPAN))
+        .map(publish)
+        .buffer_unordered(PIPELINE)
+        .filter(|answer| std::future::ready(answer.is_ok()))
+        .count()
+        .await;
+    let pipelined_per_second = per_second(answered, started.elapsed());
+
+    let (mut count, started) = (0, Instant::now());
+    while started.elapsed() < SPAN {
+        batch(&nats, &message).await?;
+        count += BATCH;
+    }
+    let batched_per_second = per_second(count, started.elapsed());
+    server.stop().await?;
+    Ok(Raw { sync, sequential_ms, pipelined_per_second, batched_per_second })
+}
+
+async fn batch(nats: &Nats, message: &Bytes) -> anyhow::Result<()> {
+    let id = Uuid::now_v7().simple().to_string();
+    for number in 1..=BATCH {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_BATCH_ID, id.as_str());
+        headers.insert(header::NATS_BATCH_SEQUENCE, number.to_string());
+        if number == BATCH {
+            headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+            nats.client.request_with_headers("raw.batch", headers, message.clone()).await.context("commit a batch")?;
+        } else {
+            nats.client.publish_with_headers("raw.batch", headers, message.clone()).await.context("send a batch")?;
+        }
+    }
+    Ok(())
+}
+
+/// Things per second, for people.
+#[allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a measured rate, not money")]
+pub(super) fn per_second(count: usize, span: Duration) -> f64 {
+    count as f64 / span.as_secs_f64()
+}

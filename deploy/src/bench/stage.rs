@@ -1,0 +1,210 @@
+//! A shop of its own for one run: nats-server, the services as processes, and for `http` gateway and sandbox.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use common::{
+    contracts::catalogue::{Product, ProductType},
+    money::Money,
+    nats::{Nats, NatsOptions, connect::connect},
+    streams::{Durability, Placement},
+};
+use reqwest::Client;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::{
+    Mode,
+    case::{Case, Durable},
+};
+use crate::{
+    catalogue::{CatalogueLine, seed},
+    nats_server::{ClientPort, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports},
+    provision::provision,
+    service_process::{Launcher, Process, Recipe, Service},
+};
+
+/// Room for the streams of one run, which takes some hundred megabytes.
+const STORAGE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
+
+/// More than a run sells of one article.
+const STOCK: u32 = 100_000_000;
+
+/// From the first process to the first checkout.
+const OPENING_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that runs in one run. It ends with it.
+pub(super) struct Stage {
+    // Services end before the server that they talk to.
+    processes: BTreeMap<Service, Process>,
+    server: NatsServer,
+    /// The driver's own connection.
+    pub(super) nats: Nats,
+    pub(super) http: Client,
+    /// What is sold.
+    pub(super) articles: Vec<CatalogueLine>,
+    /// Where each process tells what it has counted.
+    pub(super) monitors: BTreeMap<Service, SocketAddr>,
+    pub(super) gateway: SocketAddr,
+    pub(super) sandbox: SocketAddr,
+    folder: TempDir,
+}
+
+impl Stage {
+    pub(super) async fn open(case: &Case, launcher: &Launcher) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir().context("create a folder for the run")?;
+        let server = start_server(case.sync, folder.path()).await?;
+        let nats = connect(&NatsOptions { nats_url: server.client_url(), nats_creds: None }, "bench").await?;
+        let durability = match case.sync {
+            Durable::Always => Durability::SyncAlways,
+            Durable::Default => Durability::SyncSometimes,
+        };
+        provision(&nats, &Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability }).await?;
+        let articles = articles(case.skus)?;
+        seed(&nats, &articles).await?;
+
+        let ports = free_ports::<20>()?;
+        let address = |place: usize| SocketAddr::from(([127, 0, 0, 1], ports[place]));
+        let (gateway, sandbox) = (address(0), address(1));
+        let mut services: Vec<Service> = (0..case.workers).map(Service::Worker).collect();
+        services.push(Service::Inventory(0));
+        let monitors: BTreeMap<Service, SocketAddr> =
+            services.iter().enumerate().map(|(place, service)| (*service, address(place + 2))).collect();
+        if case.mode == Mode::Http {
+            services.extend([Service::Gateway(0), Service::Sandbox]);
+        }
+        let log_dir = folder.path().join("logs");
+        std::fs::create_dir_all(&log_dir).with_context(|| format!("create {}", log_dir.display()))?;
+        let mut processes = BTreeMap::new();
+        for service in services {
+            let recipe = Recipe {
+                binary: launcher.binary.clone(),
+                before: launcher.before.clone(),
+                log_dir: log_dir.clone(),
+                arguments: arguments(service, case, folder.path(), &server, monitors.get(&service), gateway, sandbox),
+                // One line per decision would be measured, too.
+                environment: [("RUST_LOG".to_owned(), "warn".to_owned())].into(),
+            };
+            let process = Process::start(service, &recipe).with_context(|| format!("start {service:?}"))?;
+            processes.insert(service, process);
+        }
+        let http = Client::builder().pool_max_idle_per_host(usize::MAX).timeout(Duration::from_secs(60)).build()?;
+        let stage = Self { processes, server, nats, http, articles, monitors, gateway, sandbox, folder };
+        stage.until_open(case).await?;
+        Ok(stage)
+    }
+
+    async fn until_open(&self, case: &Case) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while !self.is_open(case).await {
+            ensure!(started.elapsed() < OPENING_PATIENCE, "the shop did not open: see {}", self.log_dir().display());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    async fn is_open(&self, case: &Case) -> bool {
+        let is_ok =
+            async |url: String| self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success());
+        for address in self.monitors.values() {
+            if !is_ok(format!("http://{address}/readyz")).await {
+                return false;
+            }
+        }
+        case.mode == Mode::Engine
+            || is_ok(format!("http://{}/readyz", self.gateway)).await
+                && is_ok(format!("http://{}/livez", self.sandbox)).await
+                && self.shows_stock().await
+    }
+
+    async fn shows_stock(&self) -> bool {
+        let url = format!("http://{}/api/products/{}", self.gateway, self.articles[0].product.sku);
+        let Ok(answer) = self.http.get(url).send().await else { return false };
+        answer.json::<serde_json::Value>().await.is_ok_and(|product| product["available"].as_u64() > Some(0))
+    }
+
+    /// What runs, by name, with its process id.
+    pub(super) fn pids(&self) -> Vec<(&'static str, u32)> {
+        let services = self.processes.iter().map(|(service, process)| (service.subcommand(), process.id()));
+        let server = self.server.pid().map(|pid| ("nats-server", pid));
+        services.chain(server).chain([("driver", std::process::id())]).collect()
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
+    pub(super) async fn close(mut self) {
+        self.processes.clear();
+        if let Err(error) = self.server.stop().await {
+            tracing::warn!(%error, "nats-server did not stop");
+        }
+    }
+}
+
+pub(super) async fn start_server(sync: Durable, folder: &Path) -> anyhow::Result<NatsServer> {
+    let found = find_or_install(&FindOptions::from_environment(Some(folder)), &|_| {}).await?;
+    let config = ServerConfig::for_one_machine(&folder.join("nats"), ClientPort::Any)?;
+    let config = ServerConfig { sync: sync.policy(), ..config };
+    Ok(NatsServer::start(StartOptions::new(found.path, config)).await?)
+}
+
+fn articles(count: u32) -> anyhow::Result<Vec<CatalogueLine>> {
+    (1..=count)
+        .map(|number| {
+            let product = Product {
+                product_type: ProductType::Product,
+                sku: format!("SKU-{number}").parse().context("an article's number")?,
+                name: format!("Article {number}"),
+                description: "Sold fast".into(),
+                picture: "mug".into(),
+                price: Money { amount: 1_490, currency: common::money::Currency::EUR },
+            };
+            Ok(CatalogueLine { product, stock: STOCK })
+        })
+        .collect()
+}
+
+fn arguments(
+    service: Service,
+    case: &Case,
+    folder: &Path,
+    server: &NatsServer,
+    monitor: Option<&SocketAddr>,
+    gateway: SocketAddr,
+    sandbox: SocketAddr,
+) -> Vec<String> {
+    let nats = format!("--nats-url={}", server.client_url());
+    let marks = format!("--high-water-dir={}", folder.join("high-water").display());
+    let payment_url = format!("--payment-url=http://{sandbox}");
+    let mut arguments = match service {
+        Service::Worker(_) if case.mode == Mode::Engine => vec![nats, marks, "--instant-provider".into()],
+        Service::Worker(_) => vec![nats, marks, payment_url],
+        Service::Inventory(_) => vec![nats, marks],
+        Service::Gateway(_) => vec![
+            nats,
+            marks,
+            payment_url,
+            format!("--listen={gateway}"),
+            "--rate-limit=0".into(),
+            "--answer-timeout=60s".into(),
+        ],
+        Service::Sandbox => vec![
+            format!("--payment-listen={sandbox}"),
+            format!("--webhook-url=http://{gateway}/payment_webhook"),
+            format!("--payment-data-dir={}", folder.join("sandbox").display()),
+        ],
+    };
+    if let Some(monitor) = monitor {
+        arguments.push(format!("--monitor-listen={monitor}"));
+    }
+    if case.sync == Durable::Default && !matches!(service, Service::Sandbox) {
+        arguments.push("--allow-unsynced".into());
+    }
+    arguments
+}
