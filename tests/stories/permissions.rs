@@ -118,6 +118,12 @@ async fn nobody_can_do_what_is_not_their_business_as(
     let shop = open(permissions()).await;
     let checkout = shop.checkout("MUG-01", 1).await;
     shop.until_idle().await;
+    // The stock levels are written a moment after the ledger.
+    eventually("every article has a stock level", async || {
+        let (levels, articles) = (StreamName::Stock, StreamName::Catalogue);
+        (shop.messages_in(levels).await == shop.messages_in(articles).await).then_some(())
+    })
+    .await;
     let mut before = Vec::new();
     for stream in StreamName::ALL {
         before.push(shop.messages_in(stream).await);
