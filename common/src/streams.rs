@@ -141,6 +141,7 @@ impl StreamName {
                     "Wake-up calls: timer.<kind>.<id> is a schedule that becomes due.<kind>.<id>; cancelled.> lives a second.".into(),
                 ),
                 allow_message_schedules: true,
+                allow_atomic_publish: true,
                 // The server allows schedules only so (error 10052 otherwise). A call that is pushed out by a full stream
                 // is what the sweep is for.
                 discard: DiscardPolicy::Old,
@@ -153,6 +154,7 @@ impl StreamName {
                 subjects: vec!["webhook.*.*".into()],
                 description: Some("Authentic webhooks as they came, each once: webhook.<provider>.<event id>.".into()),
                 max_age: WEBHOOK_MAX_AGE,
+                allow_atomic_publish: true,
                 ..base
             },
             Self::InventoryCommands => Config {
@@ -174,6 +176,7 @@ impl StreamName {
                 description: Some("How many there are of each article now: a projection of INVENTORY, for readers.".into()),
                 max_messages_per_subject: 1,
                 discard: DiscardPolicy::Old,
+                allow_atomic_publish: true,
                 ..base
             },
             Self::Catalogue => Config {

@@ -226,11 +226,13 @@ impl Committer {
     }
 }
 
-/// Only the first message of a subject may carry an expectation inside a batch.
+/// Only the first message of a subject may carry an expectation inside a batch, or roll the subject up, as a schedule does.
 fn can_be_a_batch(unit: &[Waiting]) -> bool {
     let mut guarded = HashSet::new();
+    let is_guarded =
+        |message: &Prepared| message.expected.is_some() || message.headers.get(header::NATS_SCHEDULE).is_some();
     unit.iter()
-        .filter(|waiting| waiting.message.expected.is_some())
+        .filter(|waiting| is_guarded(&waiting.message))
         .all(|waiting| guarded.insert(waiting.message.subject.as_str()))
 }
 
