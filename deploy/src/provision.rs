@@ -1,7 +1,7 @@
 //! The provisioner: the only code that creates streams and consumers. It creates what is missing, brings safe
 //! differences in line, and never deletes anything.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{
@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     consumer::pull,
     context::{CreateStreamError, CreateStreamErrorKind},
     object_store,
-    stream::Config,
+    stream::{Config, ConsumerError, ConsumerErrorKind},
 };
 use common::{
     crash_point,
@@ -85,14 +85,14 @@ async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName
 }
 
 /// Nodes that have just started tell each other that they are there, and for some moments one of them does not count yet.
-async fn when_nodes_have_met<T, Created: Future<Output = Result<T, CreateStreamError>>>(
+async fn when_nodes_have_met<T, E: Error + 'static, Created: Future<Output = Result<T, E>>>(
     create: impl Fn() -> Created,
-) -> Result<T, CreateStreamError> {
+) -> Result<T, E> {
     let deadline = Instant::now() + NODES_PATIENCE;
     loop {
         match create().await {
             Err(error) if may_pass(&error) && Instant::now() < deadline => {
-                tracing::warn!(%error, "the nodes cannot make a stream yet; trying again");
+                tracing::warn!(%error, "the nodes cannot make it yet; trying again");
                 tokio::time::sleep(NODES_PAUSE).await;
             }
             outcome => return outcome,
@@ -100,12 +100,23 @@ async fn when_nodes_have_met<T, Created: Future<Output = Result<T, CreateStreamE
     }
 }
 
-/// Too few nodes count as there, or the one that decides has not answered. Making a stream again that was made is harmless.
-fn may_pass(error: &CreateStreamError) -> bool {
-    match error.kind() {
-        CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NO_PEERS,
-        kind => kind == CreateStreamErrorKind::TimedOut,
-    }
+/// Too few nodes count as there, or the one that decides has not answered. Making something again that was made is harmless.
+/// A bucket is a stream, whose error is the cause of the bucket's.
+fn may_pass(error: &(dyn Error + 'static)) -> bool {
+    let here = if let Some(error) = error.downcast_ref::<CreateStreamError>() {
+        match error.kind() {
+            CreateStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NO_PEERS,
+            kind => kind == CreateStreamErrorKind::TimedOut,
+        }
+    } else if let Some(error) = error.downcast_ref::<ConsumerError>() {
+        match error.kind() {
+            ConsumerErrorKind::JetStream(error) => error.error_code() == ErrorCode::CLUSTER_NO_PEERS,
+            kind => kind == ConsumerErrorKind::TimedOut,
+        }
+    } else {
+        false
+    };
+    here || error.source().is_some_and(may_pass)
 }
 
 /// Room only ever grows here: a smaller limit would make a full stream refuse orders.
@@ -127,8 +138,7 @@ fn with_server_metadata(wanted: &Config, found: &Config) -> std::collections::Ha
 async fn provision_consumer(nats: &Nats, consumer: ConsumerName) -> anyhow::Result<()> {
     let stream = consumer.stream().as_str();
     crash_point!("provision.before_consumer");
-    nats.jetstream
-        .create_consumer_on_stream::<pull::Config, _>(consumer.config(), stream)
+    when_nodes_have_met(|| nats.jetstream.create_consumer_on_stream::<pull::Config, _>(consumer.config(), stream))
         .await
         .with_context(|| format!("create consumer {} of stream {stream}", consumer.as_str()))?;
     crash_point!("provision.after_consumer");
@@ -147,7 +157,9 @@ async fn provision_snapshots(nats: &Nats, placement: &Placement) -> anyhow::Resu
         ..object_store::Config::default()
     };
     crash_point!("provision.before_bucket");
-    nats.jetstream.create_object_store(config).await.context("create the bucket of the inventory's snapshots")?;
+    when_nodes_have_met(|| nats.jetstream.create_object_store(config.clone()))
+        .await
+        .context("create the bucket of the inventory's snapshots")?;
     crash_point!("provision.after_bucket");
     Ok(Provisioned::Created(INVENTORY_SNAPSHOTS.into()))
 }
@@ -173,4 +185,35 @@ async fn http_get(url: &str) -> anyhow::Result<Vec<u8>> {
     common::service::tls::install_tls_provider();
     let answer = reqwest::get(url).await?.error_for_status()?;
     Ok(answer.bytes().await?.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream::{
+        context::{CreateKeyValueErrorKind, CreateObjectStoreError},
+        stream::ConsumerError,
+    };
+
+    use super::*;
+
+    /// What nats-server 2.15.1 says while one of three nodes does not count as there yet.
+    fn no_peers() -> async_nats::jetstream::Error {
+        let answer = r#"{"code":400,"err_code":10005,"description":"no suitable peers for placement, peer offline"}"#;
+        serde_json::from_str(answer).expect("an error of the server")
+    }
+
+    #[test]
+    fn everything_that_is_made_waits_for_the_nodes_to_meet() {
+        let stream = || CreateStreamError::new(CreateStreamErrorKind::JetStream(no_peers()));
+        assert!(may_pass(&stream()));
+        assert!(may_pass(&CreateObjectStoreError::with_source(CreateKeyValueErrorKind::BucketCreate, stream())));
+        assert!(may_pass(&ConsumerError::new(ConsumerErrorKind::JetStream(no_peers()))));
+        assert!(may_pass(&CreateStreamError::new(CreateStreamErrorKind::TimedOut)));
+    }
+
+    #[test]
+    fn what_the_server_refuses_for_good_is_not_tried_again() {
+        assert!(!may_pass(&CreateStreamError::new(CreateStreamErrorKind::InvalidStreamName)));
+        assert!(!may_pass(&CreateObjectStoreError::new(CreateKeyValueErrorKind::InvalidStoreName)));
+    }
 }
