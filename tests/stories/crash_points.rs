@@ -10,6 +10,7 @@
 //! $ cargo test -p stories --test stories crash_points                                  # each point once
 //! $ CHECKOUT_CRASH_SEED=7 cargo test -p stories --test stories crash_points            # the same on other ways
 //! $ cargo test -p stories --test stories every_case -- --ignored --nocapture           # every way, point and time
+//! $ CHECKOUT_CRASH_SHOPS=8 cargo test -p stories … every_case -- --ignored             # sooner, on a quiet machine
 //! $ CHECKOUT_CRASH_ONLY='PaidLate refund' cargo test -p stories … every_case -- --ignored   # cases with these words
 //! ```
 

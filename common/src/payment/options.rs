@@ -79,23 +79,35 @@ impl PaymentOptions {
     /// # Errors
     /// When a URL cannot be used, or Stripe was chosen without its key and webhook secret.
     pub fn build(&self) -> anyhow::Result<Arc<dyn PaymentProvider>> {
-        match self.payment_provider {
-            ProviderChoice::Sandbox => {
-                let secrets = secrets_or_development(self.payment_webhook_secret.clone())?;
-                Ok(Arc::new(SandboxProvider::new(&self.payment_url, secrets, self.payment_call_timeout)?))
-            }
-            ProviderChoice::Stripe => Ok(Arc::new(self.stripe()?)),
-        }
+        let given = self.payment_webhook_secret.clone();
+        let secrets = match self.payment_provider {
+            ProviderChoice::Sandbox => secrets_or_development(given)?,
+            ProviderChoice::Stripe => given.context(
+                "Stripe was chosen without its webhook secret: set CHECKOUT_PAYMENT_WEBHOOK_SECRET (whsec_… of the endpoint)",
+            )?,
+        };
+        self.build_with(secrets)
     }
 
-    fn stripe(&self) -> anyhow::Result<StripeProvider> {
-        let key = self.stripe_secret_key.clone().context(
-            "Stripe was chosen without its API key: set STRIPE_SECRET_KEY (Stripe dashboard, Developers, API keys)",
-        )?;
-        let secrets = self.payment_webhook_secret.clone().context(
-            "Stripe was chosen without its webhook secret: set CHECKOUT_PAYMENT_WEBHOOK_SECRET (whsec_… of the endpoint)",
-        )?;
-        StripeProvider::new(&self.stripe_url, key, secrets, &self.shop_url, self.payment_call_timeout)
+    /// The same for a program that only calls the provider and takes no webhooks: it needs no secret.
+    ///
+    /// # Errors
+    /// When a URL cannot be used, or Stripe was chosen without its key.
+    pub fn build_for_calls(&self) -> anyhow::Result<Arc<dyn PaymentProvider>> {
+        self.build_with(self.payment_webhook_secret.clone().map_or_else(|| DEVELOPMENT_SECRET.parse(), Ok)?)
+    }
+
+    fn build_with(&self, secrets: WebhookSecrets) -> anyhow::Result<Arc<dyn PaymentProvider>> {
+        let timeout = self.payment_call_timeout;
+        match self.payment_provider {
+            ProviderChoice::Sandbox => Ok(Arc::new(SandboxProvider::new(&self.payment_url, secrets, timeout)?)),
+            ProviderChoice::Stripe => {
+                let key = self.stripe_secret_key.clone().context(
+                    "Stripe was chosen without its API key: set STRIPE_SECRET_KEY (Stripe dashboard, Developers, API keys)",
+                )?;
+                Ok(Arc::new(StripeProvider::new(&self.stripe_url, key, secrets, &self.shop_url, timeout)?))
+            }
+        }
     }
 }
 
@@ -151,6 +163,7 @@ mod tests {
         let message = |arguments: &[&str]| options(arguments).build().map(|_| ()).expect_err("incomplete").to_string();
         assert!(message(&[stripe, secret]).contains("STRIPE_SECRET_KEY"));
         assert!(message(&[stripe, key]).contains("CHECKOUT_PAYMENT_WEBHOOK_SECRET"));
+        assert!(options(&[stripe, key]).build_for_calls().is_ok(), "who takes no webhooks needs no secret for them");
         let provider = options(&[stripe, key, secret, "--stripe-url=http://127.0.0.1:1"]).build().expect("a provider");
         assert_eq!(provider.name().as_str(), "stripe");
     }

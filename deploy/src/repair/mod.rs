@@ -98,14 +98,15 @@ pub enum Outcome {
 /// When the checkout is sound, when too little is known, or when the provider or the inventory did not do its part: what is
 /// not certain is not done, and the text says what to do.
 pub async fn run(args: &RepairArgs) -> anyhow::Result<()> {
+    let by = args.operator.name()?;
     let nats = connect(&args.nats, "repair").await?;
-    let provider = args.payment.build()?;
+    let provider = args.payment.build_for_calls()?;
     let known = match (&args.session, args.no_session) {
         (Some(session), _) => Known::Session(session.clone()),
         (None, true) => Known::NoSession,
         (None, false) => Known::Nothing,
     };
-    let outcome = repair(&nats, provider, args.id, &known, &args.operator.name()?, &args.because).await;
+    let outcome = repair(&nats, provider, args.id, &known, &by, &args.because).await;
     if let Err(error) = nats.client.drain().await {
         tracing::debug!(%error, "could not drain the NATS connection");
     }

@@ -16,8 +16,14 @@ use super::{
     ways::{Left, Way, left_of},
 };
 
-/// Shops that are open at the same time: they wait (for redelivery, for deadlines) more than they compute.
+/// Shops that are open at the same time, as beside other stories. They wait (for redelivery, for deadlines) more than they
+/// compute: alone on a quiet machine there may be more (`CHECKOUT_CRASH_SHOPS=8`).
 const SHOPS: usize = 4;
+
+fn shops_at_once() -> usize {
+    let asked = std::env::var("CHECKOUT_CRASH_SHOPS").ok().and_then(|number| number.parse().ok());
+    asked.filter(|number| *number > 0).unwrap_or(SHOPS)
+}
 
 /// Cases that share a shop, one after the other; then a new one is opened, so that a failure spoils little.
 const CASES_PER_SHOP: usize = 12;
@@ -51,7 +57,7 @@ pub(super) struct Recorded {
 /// Walk every way undisturbed, and write down every point that every service reaches.
 pub(super) async fn record_all() -> Recorded {
     let recorded: Vec<(Way, Vec<Case>, BTreeSet<Left>)> =
-        stream::iter(Way::ALL).map(record).buffer_unordered(SHOPS).collect().await;
+        stream::iter(Way::ALL).map(record).buffer_unordered(shops_at_once()).collect().await;
     let mut all = Recorded { cases: Vec::new(), undisturbed: BTreeMap::new() };
     for (way, cases, left) in recorded {
         all.cases.extend(cases);
@@ -143,7 +149,7 @@ pub(super) async fn die_at_each(recorded: &Recorded, cases: Vec<Case>) {
         .flat_map(|cases| cases.chunks(CASES_PER_SHOP).map(<[Case]>::to_vec).collect::<Vec<_>>())
         .collect();
     let (mut failures, mut unreached, mut done) = (Vec::new(), Vec::new(), 0);
-    let mut running = stream::iter(shops).map(|cases| in_one_shop(recorded, cases)).buffer_unordered(SHOPS);
+    let mut running = stream::iter(shops).map(|cases| in_one_shop(recorded, cases)).buffer_unordered(shops_at_once());
     while let Some(outcomes) = running.next().await {
         done += outcomes.cases;
         println!("{done} of {count} cases after {} s", started.elapsed().as_secs());
