@@ -3,7 +3,7 @@
 //! ([`dead_letters`]), a checkout that no worker may touch
 //! ([`repair`]), a new build before it is deployed ([`replay`]), nats-server itself ([`nats_server`]), a connection that
 //! misbehaves on demand ([`faulty_link`]), services as processes ([`hosting`], [`service_process`], [`signals`]), the
-//! whole shop under every fault at once ([`torture`]), how fast it is ([`bench`]), and what all of them print ([`output`]).
+//! whole shop under every fault at once ([`torture`]), how fast it is ([`bench`](mod@bench)), and what all of them print ([`output`]).
 
 pub mod accept_loss;
 pub mod bench;
