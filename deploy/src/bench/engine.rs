@@ -26,7 +26,7 @@ use common::{
     streams::StreamName,
     subject::Subject,
 };
-use futures_util::{StreamExt as _, future::try_join_all};
+use futures_util::StreamExt as _;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -47,20 +47,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn drive(stage: &Stage, case: &Case, warm_up: Duration, measure: Duration) -> anyhow::Result<Run> {
     let driver = Arc::new(Driver::new(stage).await?);
     let window = Window::after(warm_up, measure);
-    let flights = Arc::new(Flights::new(window)?);
-    let measuring = super::report::measured(stage, window);
-    let flying = try_join_all((0..case.in_flight).map(|_| {
-        let (driver, flights) = (Arc::clone(&driver), Arc::clone(&flights));
-        let flying = tokio::spawn(async move {
-            while !window.is_over() {
-                driver.fly(&flights).await?;
-            }
-            anyhow::Ok(())
-        });
-        async move { flying.await.context("a customer broke off")? }
-    }));
-    let (cost, _) = tokio::try_join!(measuring, flying)?;
-    Run::new(window, &flights, cost)
+    super::report::measured(stage, window, case.in_flight, move |flights| {
+        let driver = Arc::clone(&driver);
+        async move { driver.fly(&flights).await }
+    })
+    .await
 }
 
 /// What a waiting customer is told.

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use futures_util::future::try_join_all;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -32,20 +31,11 @@ pub(super) async fn drive(stage: &Stage, case: &Case, warm_up: Duration, measure
         next: AtomicU64::new(0),
     });
     let window = Window::after(warm_up, measure);
-    let flights = Arc::new(Flights::new(window)?);
-    let measuring = super::report::measured(stage, window);
-    let flying = try_join_all((0..case.in_flight).map(|_| {
-        let (customers, flights) = (Arc::clone(&customers), Arc::clone(&flights));
-        let flying = tokio::spawn(async move {
-            while !window.is_over() {
-                customers.fly(&flights).await?;
-            }
-            anyhow::Ok(())
-        });
-        async move { flying.await.context("a customer broke off")? }
-    }));
-    let (cost, _) = tokio::try_join!(measuring, flying)?;
-    Run::new(window, &flights, cost)
+    super::report::measured(stage, window, case.in_flight, move |flights| {
+        let customers = Arc::clone(&customers);
+        async move { customers.fly(&flights).await }
+    })
+    .await
 }
 
 struct Customers {

@@ -1,9 +1,10 @@
 //! The figures, for eyes and for programs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL};
+use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use super::{
@@ -143,7 +144,7 @@ impl CaseResult {
 }
 
 impl Run {
-    pub(super) fn new(window: Window, flights: &Flights, cost: Cost) -> anyhow::Result<Self> {
+    fn new(window: Window, flights: &Flights, cost: Cost) -> anyhow::Result<Self> {
         let checkouts = flights.count();
         Ok(Self {
             per_second: per_second(usize::try_from(checkouts).context("count checkouts")?, window.length()),
@@ -166,8 +167,29 @@ impl Run {
     }
 }
 
+/// Keep so many checkouts in flight until the window is over, and measure what came of it and what it took.
+pub(super) async fn measured<F, Flying>(stage: &Stage, window: Window, in_flight: u32, fly: F) -> anyhow::Result<Run>
+where
+    F: Fn(Arc<Flights>) -> Flying + Clone + Send + 'static,
+    Flying: Future<Output = anyhow::Result<()>> + Send,
+{
+    let flights = Arc::new(Flights::new(window)?);
+    let flying = try_join_all((0..in_flight).map(|_| {
+        let (fly, flights) = (fly.clone(), Arc::clone(&flights));
+        let customer = tokio::spawn(async move {
+            while !window.is_over() {
+                fly(Arc::clone(&flights)).await?;
+            }
+            anyhow::Ok(())
+        });
+        async move { customer.await.context("a customer broke off")? }
+    }));
+    let (cost, _) = tokio::try_join!(used_within(stage, window), flying)?;
+    Run::new(window, &flights, cost)
+}
+
 /// What was used within the window.
-pub(super) async fn measured(stage: &Stage, window: Window) -> anyhow::Result<Cost> {
+async fn used_within(stage: &Stage, window: Window) -> anyhow::Result<Cost> {
     tokio::time::sleep_until(window.from()).await;
     let before = Meter::read(stage).await?;
     tokio::time::sleep_until(window.to()).await;
