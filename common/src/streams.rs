@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
-    stream::{Config, DiscardPolicy, Republish, RetentionPolicy, StorageType},
+    stream::{Config, DiscardPolicy, Republish, StorageType},
 };
 
 /// A command that nobody has taken for this long is of no use to anybody, and the inventory forgets finished
@@ -112,8 +112,7 @@ impl StreamName {
         match self {
             Self::Commands => Config {
                 subjects: vec!["command.*.*".into()],
-                description: Some("What is asked of workflows: command.<kind>.<workflow id>. Gone when done.".into()),
-                retention: RetentionPolicy::WorkQueue,
+                description: Some("What is asked of workflows: command.<kind>.<workflow id>. Gone soon after it is done.".into()),
                 max_age: COMMAND_MAX_AGE,
                 allow_atomic_publish: true,
                 ..base
@@ -159,8 +158,7 @@ impl StreamName {
             },
             Self::InventoryCommands => Config {
                 subjects: vec!["inventory.command.*".into()],
-                description: Some("What is asked of the inventory: inventory.command.<id>. Gone when done.".into()),
-                retention: RetentionPolicy::WorkQueue,
+                description: Some("What is asked of the inventory: inventory.command.<id>. Gone soon after it is done.".into()),
                 max_age: COMMAND_MAX_AGE,
                 allow_atomic_publish: true,
                 ..base

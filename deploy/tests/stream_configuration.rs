@@ -99,11 +99,11 @@ async fn a_service_refuses_a_stream_that_differs_and_says_which_and_how() {
 async fn the_provisioner_refuses_a_stream_that_it_would_have_to_delete() {
     let server = NatsServer::start_for_test().await;
     let nats = connected(&server).await;
-    let foreign = Config { retention: RetentionPolicy::Limits, ..ONE_MACHINE.config(StreamName::Commands) };
+    let foreign = Config { retention: RetentionPolicy::WorkQueue, ..ONE_MACHINE.config(StreamName::Commands) };
     nats.jetstream.create_stream(foreign).await.expect("a stream of somebody else");
     let refused = refusal(provision(&nats, &ONE_MACHINE).await);
     assert!(refused.contains("stream COMMANDS differs"), "{refused}");
-    assert!(refused.contains("retention is Limits, expected WorkQueue"), "{refused}");
+    assert!(refused.contains("retention is WorkQueue, expected Limits"), "{refused}");
 }
 
 #[tokio::test]

@@ -305,6 +305,7 @@ fn needs(provider: &ProviderName) -> Needs<'static> {
         takes: &[],
         reads: &[StreamName::History, StreamName::Commands, StreamName::DeadLetters],
         asks_leader: &[StreamName::Webhooks, StreamName::Commands],
+        trims: &[],
         writes,
         publishes: &[
             "$JS.API.STREAM.INFO.DEAD_LETTERS",

@@ -22,6 +22,7 @@ use common::{
         Nats,
         check::check,
         permissions::{Needs, check_permissions},
+        trim::keep_trimmed,
     },
     streams::{ConsumerName, StreamName},
     subject::{DeadLetterArea, Subject},
@@ -65,7 +66,14 @@ pub async fn run(config: Config, nats: Nats, stop: CancellationToken) -> anyhow:
     let inbox = Inbox::open(&nats, config.group_commands).await?;
     let projection = Projection::start(nats.clone());
     let answers = Answers::start(nats.clone());
-    high_water.guard(Keeper::new(nats, current, inbox, answers, projection, snapshots).run(stop)).await
+    let keeper = Keeper::new(nats.clone(), current, inbox, answers, projection, snapshots);
+    let keeping = async {
+        tokio::select! {
+            ended = keeper.run(stop) => ended,
+            never = keep_trimmed(&nats, ConsumerName::Inventory) => match never {},
+        }
+    };
+    high_water.guard(keeping).await
 }
 
 /// Everything that this service does at the server.
@@ -79,6 +87,7 @@ fn needs() -> Needs<'static> {
         takes: &[ConsumerName::Inventory],
         reads: &[StreamName::Inventory, StreamName::Stock],
         asks_leader: &[StreamName::Inventory, StreamName::Stock],
+        trims: &[StreamName::InventoryCommands],
         writes,
         // The bucket of snapshots.
         publishes: &[

@@ -49,9 +49,21 @@ impl Shop {
         sent.expect("send a message").await.expect("store a message").sequence
     }
 
-    /// How many messages a stream holds.
+    /// How many messages a stream holds; of a queue, which keeps for some seconds what is done, how many are not done.
     pub async fn messages_in(&self, stream: StreamName) -> u64 {
-        self.state_of(stream).await.messages
+        match stream {
+            StreamName::Commands => self.not_done(ConsumerName::WorkerCommands).await,
+            StreamName::InventoryCommands => self.not_done(ConsumerName::Inventory).await,
+            other => self.state_of(other).await.messages,
+        }
+    }
+
+    /// How many messages wait for a service or are being worked on.
+    async fn not_done(&self, consumer: ConsumerName) -> u64 {
+        let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
+        let found = self.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
+        let info = found.expect("a consumer of the shop").cached_info().clone();
+        info.num_pending + u64::try_from(info.num_ack_pending).expect("a number of messages")
     }
 
     /// How many messages a stream has ever taken.
@@ -96,9 +108,7 @@ impl Shop {
         for consumer in ConsumerName::ALL {
             let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
             eventually(&format!("{name} has taken everything in {stream}"), async || {
-                let found = self.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
-                let info = found.expect("a consumer of the shop").cached_info().clone();
-                (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+                (self.not_done(consumer).await == 0).then_some(())
             })
             .await;
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::consumer::pull};
 use common::{
     contracts::{
         TypeName as _,
@@ -22,7 +22,7 @@ use common::{
         connect::connect,
         read::{self, Stored},
     },
-    streams::{Durability, Placement, StreamName},
+    streams::{ConsumerName, Durability, Placement, StreamName},
     subject::Subject,
 };
 use deploy::provision::provision;
@@ -123,9 +123,10 @@ impl Warehouse {
 
     /// How many inventory commands are not acked.
     pub(crate) async fn waiting_commands(&self) -> u64 {
-        let name = StreamName::InventoryCommands.as_str();
-        let stream = self.nats.jetstream.get_stream_no_info(name).await.expect("a stream");
-        stream.get_info().await.expect("the stream's state").state.messages
+        let (name, stream) = (ConsumerName::Inventory.as_str(), ConsumerName::Inventory.stream().as_str());
+        let found = self.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
+        let info = found.expect("the inventory's consumer").cached_info().clone();
+        info.num_pending + u64::try_from(info.num_ack_pending).expect("a number of commands")
     }
 
     /// Wait until no inventory command is left: all are answered and acked.

@@ -24,6 +24,7 @@ use common::{
         Nats,
         check::check,
         permissions::{Needs, check_permissions},
+        trim::keep_trimmed,
     },
     payment::PaymentProvider,
     streams::{ConsumerName, StreamName},
@@ -89,6 +90,7 @@ pub async fn run(
         tokio::select! {
             ended = inbox.run(stop) => ended,
             never = sweep.keep_armed(&nats) => match never {},
+            never = keep_trimmed(&nats, ConsumerName::WorkerCommands) => match never {},
         }
     };
     high_water.guard(working).await
@@ -113,6 +115,7 @@ fn needs(streams: &[StreamName]) -> Needs<'_> {
         takes: &[ConsumerName::WorkerCommands, ConsumerName::WorkerWebhooks, ConsumerName::WorkerDue],
         reads: &[StreamName::History, StreamName::Timers],
         asks_leader: &[StreamName::History],
+        trims: &[StreamName::Commands],
         writes,
         publishes: &[],
     }

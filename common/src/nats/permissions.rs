@@ -66,6 +66,8 @@ pub struct Needs<'a> {
     pub reads: &'a [StreamName],
     /// Streams whose leader is asked for the last message of a subject.
     pub asks_leader: &'a [StreamName],
+    /// Queues from which what is done is taken out.
+    pub trims: &'a [StreamName],
     /// Where messages are stored: one subject of each kind, with any id.
     pub writes: Vec<Subject>,
     /// Subjects in the words of the server, where the others do not say it.
@@ -103,6 +105,12 @@ pub async fn check_permissions(nats: &Nats, service: &str, needs: &Needs<'_>) ->
     for subject in needs.subjects() {
         // Says "still at work" where it is taken for an ack, of no message.
         nats.client.publish_with_headers(subject, headers.clone(), "+WPI".into()).await.context(asking)?;
+    }
+    for stream in needs.trims {
+        // A body that is no JSON object would purge the whole stream (nats-server 2.15.1). This one asks for the messages
+        // before the first.
+        let subject = format!("$JS.API.STREAM.PURGE.{}", stream.as_str());
+        nats.client.publish_with_headers(subject, headers.clone(), r#"{"seq":1}"#.into()).await.context(asking)?;
     }
     let _inbox = nats.client.subscribe(nats.client.new_inbox()).await.context(asking)?;
     nats.client.flush().await.context(asking)?;

@@ -72,7 +72,7 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     let spinner = Spinner::new(options.progress);
     check_configurations(nats, findings).await?;
     let webhooks_acked = acked_up_to(nats, ConsumerName::WorkerWebhooks).await?;
-    let due_acked = acked_up_to(nats, ConsumerName::WorkerDue).await?;
+    let acked = AckedUpTo::ask(nats).await?;
     let (mut histories, mut ledger) = (Histories::default(), LedgerRead::default());
     let patience = options.replica_patience;
     let mut history_cursor = Cursor::new(StreamName::History, "history.>", MESSAGES_PER_READ, patience);
@@ -94,7 +94,7 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     let mut check = WebhookCheck::new(&histories, &letters, &readers, webhooks_acked, now);
     for_each(nats, StreamName::Webhooks, "webhook.>", &mut |stored| check.look_at(stored, findings)).await?;
     let webhooks = check.finish(findings);
-    let under_way = read_under_way(nats, due_acked).await?;
+    let under_way = read_under_way(nats, &acked).await?;
     moved.extend(read_histories(nats, &mut history_cursor, &mut histories, findings, &spinner).await?);
     history_cursor.report_holes(Promise::End, findings);
     ledger_cursor.report_holes(Promise::Stock, findings);
@@ -140,6 +140,24 @@ async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::R
 }
 
 /// Everything up to this sequence of its stream is acked at a consumer.
+/// What is done for certain in the queues, which keep it for some seconds, and in `TIMERS`.
+#[derive(Debug, Default)]
+struct AckedUpTo {
+    commands: u64,
+    inventory_commands: u64,
+    due: u64,
+}
+
+impl AckedUpTo {
+    async fn ask(nats: &Nats) -> anyhow::Result<Self> {
+        Ok(Self {
+            commands: acked_up_to(nats, ConsumerName::WorkerCommands).await?,
+            inventory_commands: acked_up_to(nats, ConsumerName::Inventory).await?,
+            due: acked_up_to(nats, ConsumerName::WorkerDue).await?,
+        })
+    }
+}
+
 async fn acked_up_to(nats: &Nats, consumer: ConsumerName) -> anyhow::Result<u64> {
     let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
     let found = nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await.with_context(|| {
@@ -319,9 +337,13 @@ async fn read_letters(nats: &Nats) -> anyhow::Result<DeadLetters> {
     Ok(letters)
 }
 
-async fn read_under_way(nats: &Nats, due_acked: u64) -> anyhow::Result<UnderWay> {
+async fn read_under_way(nats: &Nats, acked: &AckedUpTo) -> anyhow::Result<UnderWay> {
     let mut under_way = UnderWay::default();
+    // What is done stays in a queue for some seconds.
     for_each(nats, StreamName::Commands, "command.>", &mut |stored| {
+        if stored.sequence <= acked.commands {
+            return;
+        }
         under_way.counts.commands += 1;
         if let Ok(Subject::Command(workflow)) = stored.subject.parse() {
             under_way.add(workflow);
@@ -329,6 +351,9 @@ async fn read_under_way(nats: &Nats, due_acked: u64) -> anyhow::Result<UnderWay>
     })
     .await?;
     for_each(nats, StreamName::InventoryCommands, "inventory.command.>", &mut |stored| {
+        if stored.sequence <= acked.inventory_commands {
+            return;
+        }
         under_way.counts.inventory_commands += 1;
         // Only checkouts ask for stock; a restock's id is no workflow's.
         if let Ok(Subject::InventoryCommand(id)) = stored.subject.parse() {
@@ -343,7 +368,7 @@ async fn read_under_way(nats: &Nats, due_acked: u64) -> anyhow::Result<UnderWay>
     })
     .await?;
     for_each(nats, StreamName::Timers, "due.>", &mut |stored| {
-        if stored.sequence > due_acked
+        if stored.sequence > acked.due
             && let Ok(Subject::Due(workflow)) = stored.subject.parse()
         {
             under_way.counts.due += 1;

@@ -26,7 +26,7 @@ async fn what_waits_is_known_by_workflow_until_it_is_acked() {
 
     let deadline = Instant::now() + Duration::from_secs(10);
     let under_way = loop {
-        let under_way = read_under_way(nats, 0).await.expect("readable");
+        let under_way = read_under_way(nats, &AckedUpTo::default()).await.expect("readable");
         if under_way.counts.due == 1 {
             break under_way;
         }
@@ -39,8 +39,8 @@ async fn what_waits_is_known_by_workflow_until_it_is_acked() {
 
     streams.ack_all(ConsumerName::WorkerDue).await;
     streams.ack_all(ConsumerName::WorkerCommands).await;
-    let acked = acked_up_to(nats, ConsumerName::WorkerDue).await.expect("known");
-    let under_way = read_under_way(nats, acked).await.expect("readable");
+    let acked = AckedUpTo::ask(nats).await.expect("known");
+    let under_way = read_under_way(nats, &acked).await.expect("readable");
     assert!(under_way.messages.is_empty(), "{under_way:?}");
     assert!(under_way.timers.contains(&checkout(1)));
 }

@@ -99,10 +99,10 @@ impl Inner {
                 self.for_workers.deliver_again(&mut self.chance);
                 self.for_inventory.deliver_again(&mut self.chance);
             }
-            // A work queue keeps nothing that was acked; webhooks and calls that became due are kept, and told again.
+            // What is done stays for years (webhooks), days (calls that became due) or seconds (commands), and is told again.
             Happening::MessageComesAgain => {
-                let is_kept = |body: &Body| matches!(body, Body::Notice(..) | Body::Due(_));
-                self.for_workers.come_again(&mut self.chance, is_kept);
+                self.for_workers.come_again(&mut self.chance);
+                self.for_inventory.come_again(&mut self.chance);
             }
             Happening::TimersArePurged if self.without.is_none() => {
                 self.tell(|| "TIMERS is purged".to_owned());

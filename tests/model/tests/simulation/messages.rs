@@ -97,10 +97,10 @@ impl Queue {
     }
 
     /// An operator resets the consumer, or the same thing is told once more: what is still stored comes again.
-    pub fn come_again(&mut self, chance: &mut Chance, is_still_stored: impl Fn(&Body) -> bool) {
+    pub fn come_again(&mut self, chance: &mut Chance) {
         let which = chance.below(self.all.len());
         let now = clock::now();
-        if let Some(message) = self.all.get_mut(which).filter(|message| is_still_stored(&message.body)) {
+        if let Some(message) = self.all.get_mut(which) {
             message.acked = false;
             message.not_before = now;
         }
