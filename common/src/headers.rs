@@ -32,5 +32,8 @@ pub const CUT: &str = "Checkout-Cut";
 pub const REDRIVEN_FROM: &str = "Checkout-Redriven-From";
 /// Where a restock's answer is expected.
 pub const ANSWER_TO: &str = "Answer-To";
+/// On a ledger entry: ids of workflows, joined with spaces, whose answers a person waits for who repairs them. Workers leave them
+/// alone.
+pub const ANSWERED_IN_PERSON: &str = "Checkout-Answered-In-Person";
 /// W3C trace context, passed on from the request that caused the message.
 pub const TRACE_PARENT: &str = "traceparent";

@@ -19,8 +19,10 @@ pub enum Subject {
     Timer(WorkflowRef),
     /// `due.<kind>.<id>`: the wake-up call itself. Stream `TIMERS`.
     Due(WorkflowRef),
-    /// `cancelled.<kind>.<id>`: the wake-up call is not wanted any more. Stream `TIMERS`, for a second.
-    TimerCancelled(WorkflowRef),
+    /// `timer.group.<id>`: one wake-up call of many workflows. Stream `TIMERS`.
+    TimerGroup(Uuid),
+    /// `due.group.<id>`: that wake-up call itself. Stream `TIMERS`.
+    DueGroup(Uuid),
     /// `timer.sweep`: when the next sweep begins. Stream `TIMERS`.
     SweepTimer,
     /// `due.sweep`: a sweep begins. Stream `TIMERS`.
@@ -29,6 +31,8 @@ pub enum Subject {
     Webhook(ProviderName, ProviderEventId),
     /// `inventory.command.<id>`: what someone asks of the inventory. Stream `INVENTORY_COMMANDS`.
     InventoryCommand(Uuid),
+    /// `inventory.group.<id>`: the same, for many at once. Stream `INVENTORY_COMMANDS`.
+    InventoryGroup(Uuid),
     /// `inventory.ledger`: every movement of stock. Stream `INVENTORY`.
     InventoryLedger,
     /// `inventory.stock.<sku>`: how many there are of one article. Stream `STOCK`.
@@ -81,11 +85,13 @@ impl fmt::Display for Subject {
             Self::LiveHistory(workflow) => write!(f, "live.history.{}.{}", workflow.kind, workflow.id),
             Self::Timer(workflow) => write!(f, "timer.{}.{}", workflow.kind, workflow.id),
             Self::Due(workflow) => write!(f, "due.{}.{}", workflow.kind, workflow.id),
-            Self::TimerCancelled(workflow) => write!(f, "cancelled.{}.{}", workflow.kind, workflow.id),
+            Self::TimerGroup(id) => write!(f, "timer.group.{id}"),
+            Self::DueGroup(id) => write!(f, "due.group.{id}"),
             Self::SweepTimer => f.write_str("timer.sweep"),
             Self::SweepDue => f.write_str("due.sweep"),
             Self::Webhook(provider, event) => write!(f, "webhook.{provider}.{event}"),
             Self::InventoryCommand(id) => write!(f, "inventory.command.{id}"),
+            Self::InventoryGroup(id) => write!(f, "inventory.group.{id}"),
             Self::InventoryLedger => f.write_str("inventory.ledger"),
             Self::Stock(sku) => write!(f, "inventory.stock.{sku}"),
             Self::Catalogue(sku) => write!(f, "catalogue.{sku}"),
@@ -103,17 +109,20 @@ impl FromStr for Subject {
         let workflow = |kind: &str, id: &str| -> Result<WorkflowRef, InvalidName> {
             Ok(WorkflowRef { kind: kind.parse::<WorkflowKind>()?, id: id.parse::<WorkflowId>()? })
         };
+        let uuid = |id: &str| Ok::<_, InvalidName>(id.parse::<WorkflowId>()?.as_uuid());
         match tokens[..] {
             ["timer", "sweep"] => Ok(Self::SweepTimer),
             ["due", "sweep"] => Ok(Self::SweepDue),
             ["command", kind, id] => Ok(Self::Command(workflow(kind, id)?)),
             ["history", kind, id] => Ok(Self::History(workflow(kind, id)?)),
             ["live", "history", kind, id] => Ok(Self::LiveHistory(workflow(kind, id)?)),
+            ["timer", "group", id] => Ok(Self::TimerGroup(uuid(id)?)),
+            ["due", "group", id] => Ok(Self::DueGroup(uuid(id)?)),
             ["timer", kind, id] => Ok(Self::Timer(workflow(kind, id)?)),
             ["due", kind, id] => Ok(Self::Due(workflow(kind, id)?)),
-            ["cancelled", kind, id] => Ok(Self::TimerCancelled(workflow(kind, id)?)),
             ["webhook", provider, event] => Ok(Self::Webhook(provider.parse()?, event.parse()?)),
-            ["inventory", "command", id] => Ok(Self::InventoryCommand(id.parse::<WorkflowId>()?.as_uuid())),
+            ["inventory", "command", id] => Ok(Self::InventoryCommand(uuid(id)?)),
+            ["inventory", "group", id] => Ok(Self::InventoryGroup(uuid(id)?)),
             ["inventory", "ledger"] => Ok(Self::InventoryLedger),
             ["inventory", "stock", sku] => Ok(Self::Stock(sku.parse()?)),
             ["catalogue", sku] => Ok(Self::Catalogue(sku.parse()?)),
@@ -155,11 +164,13 @@ mod tests {
             Subject::LiveHistory(workflow),
             Subject::Timer(workflow),
             Subject::Due(workflow),
-            Subject::TimerCancelled(workflow),
+            Subject::TimerGroup(workflow.id.as_uuid()),
+            Subject::DueGroup(workflow.id.as_uuid()),
             Subject::SweepTimer,
             Subject::SweepDue,
             Subject::Webhook("sandbox".parse().expect("a provider"), "evt_1".parse().expect("an event id")),
             Subject::InventoryCommand(workflow.id.as_uuid()),
+            Subject::InventoryGroup(workflow.id.as_uuid()),
             Subject::InventoryLedger,
             Subject::Stock("MUG-1".parse().expect("a sku")),
             Subject::Catalogue("MUG-1".parse().expect("a sku")),

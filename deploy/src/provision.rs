@@ -9,7 +9,7 @@ use async_nats::jetstream::{
     consumer::pull,
     context::{CreateStreamError, CreateStreamErrorKind},
     object_store,
-    stream::{Config, ConsumerError, ConsumerErrorKind},
+    stream::{Config, ConsumerError, ConsumerErrorKind, RetentionPolicy},
 };
 use common::{
     crash_point,
@@ -37,6 +37,10 @@ pub enum Provisioned {
     /// It was there as it must be.
     Unchanged(String),
 }
+
+/// What to do about a queue that was made before queues were trimmed by their readers.
+const OF_AN_OLDER_VERSION: &str = " (a queue of an older version: delete the data folder of a shop for trying; otherwise let the \
+    older services handle everything in it, delete the stream, provision again, and tell the gateways with `accept-loss`)";
 
 /// Create or bring in line every stream, consumer and bucket. Running it again changes nothing.
 ///
@@ -76,8 +80,9 @@ async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName
     nats.jetstream.update_stream(update).await.with_context(|| {
         format!(
             "stream {name} differs from what this version needs and the server will not change it ({}): \
-             it belongs to another system or another version; use another server, or migrate it by hand",
-            differences(&wanted, &found).join("; ")
+             it belongs to another system or another version; use another server, or migrate it by hand{}",
+            differences(&wanted, &found).join("; "),
+            if found.retention == RetentionPolicy::WorkQueue { OF_AN_OLDER_VERSION } else { "" }
         )
     })?;
     crash_point!("provision.after_update_stream");

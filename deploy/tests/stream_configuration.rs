@@ -104,6 +104,7 @@ async fn the_provisioner_refuses_a_stream_that_it_would_have_to_delete() {
     let refused = refusal(provision(&nats, &ONE_MACHINE).await);
     assert!(refused.contains("stream COMMANDS differs"), "{refused}");
     assert!(refused.contains("retention is WorkQueue, expected Limits"), "{refused}");
+    assert!(refused.contains("a queue of an older version"), "{refused}");
 }
 
 #[tokio::test]

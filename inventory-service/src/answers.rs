@@ -1,4 +1,5 @@
-//! Answers go out: every workflow gets its answer as a command, then the inventory command is acked.
+//! Answers go out: a workflow whose goods moved is answered by the ledger's entry, every other one by a command of its own;
+//! then the inventory command is acked.
 //!
 //! Several groups may be under way at a time, so the ledger does not wait for the answers. A command whose answer could
 //! not be stored is handed back: it comes again, moves nothing, and is answered the same.
@@ -26,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     SERVICE,
-    inbox::Incoming,
+    inbox::{Incoming, Settled},
     ledger::{Answer, Decision},
 };
 
@@ -106,17 +107,18 @@ impl Sender {
     }
 
     async fn close(&self, incoming: &Incoming, outcome: anyhow::Result<()>) {
-        let kind = match outcome {
-            Ok(()) => AckKind::Ack,
-            Err(error) => {
-                let subject = incoming.message.subject.as_str();
-                let error = format!("{error:#}");
-                tracing::warn!(subject, error, "an inventory command could not be answered; it will be tried again");
-                metrics::counter!("inventory_answers_failed_total").increment(1);
-                AckKind::Nak(Some(AGAIN_AFTER))
-            }
+        if let Err(error) = &outcome {
+            let subject = incoming.message().subject.as_str();
+            let error = format!("{error:#}");
+            tracing::warn!(subject, error, "an inventory command could not be answered; it will be tried again");
+            metrics::counter!("inventory_answers_failed_total").increment(1);
+        }
+        let kind = match incoming.handled(outcome.is_ok()) {
+            None => return,
+            Some(Settled::Done) => AckKind::Ack,
+            Some(Settled::Again) => AckKind::Nak(Some(AGAIN_AFTER)),
         };
-        if let Err(error) = incoming.message.ack_with(kind).await {
+        if let Err(error) = incoming.message().ack_with(kind).await {
             tracing::warn!(%error, "an ack was not sent; the inventory command comes again");
         }
     }
@@ -128,7 +130,9 @@ impl Sender {
                     self.raise_alert(incoming, decision).await;
                 }
                 match &decision.answer {
-                    Answer::Stock { workflow, answer } => self.tell_workflow(*workflow, answer, incoming).await,
+                    Answer::Stock { workflow, answer } => {
+                        self.tell_workflow(*workflow, answer, decision, incoming).await
+                    }
                     Answer::Restock { answer, .. } => self.tell_restocker(answer, incoming).await,
                 }
             }
@@ -140,16 +144,21 @@ impl Sender {
         &self,
         workflow: WorkflowRef,
         answer: &StockAnswer,
+        decision: &Decision,
         incoming: &Incoming,
     ) -> anyhow::Result<()> {
         // An operator who repairs a checkout that no worker may touch waits for the answer in person.
-        if let Some(inbox) = incoming.message.headers.as_ref().and_then(answer_inbox) {
+        if let Some(inbox) = incoming.answer_inbox() {
             return self.tell_inbox(inbox, answer).await;
+        }
+        // What moved is told by the ledger's entry, which workers read.
+        if decision.movement.is_some() {
+            return Ok(());
         }
         let command = CheckoutCommand::StockAnswer { answer: answer.clone() };
         let outgoing = Outgoing {
             subject: Subject::Command(workflow),
-            headers: answer_headers(&command, incoming.message.headers.as_ref()),
+            headers: answer_headers(&command, incoming.message().headers.as_ref()),
             payload: serde_json::to_vec(&command).context("write an answer as JSON")?.into(),
             // An answer that is stored twice is a command that comes twice: harmless.
             expected: None,
@@ -160,7 +169,7 @@ impl Sender {
 
     /// Whoever told of the delivery may wait for the answer, or not.
     async fn tell_restocker(&self, answer: &RestockAnswer, incoming: &Incoming) -> anyhow::Result<()> {
-        let Some(inbox) = incoming.message.headers.as_ref().and_then(answer_inbox) else { return Ok(()) };
+        let Some(inbox) = incoming.answer_inbox() else { return Ok(()) };
         self.tell_inbox(inbox, answer).await
     }
 
@@ -171,7 +180,7 @@ impl Sender {
     }
 
     async fn park(&self, incoming: &Incoming, reason: &str) -> anyhow::Result<()> {
-        park(&self.nats, DeadLetterArea::Inventory, &incoming.message, reason)
+        park(&self.nats, DeadLetterArea::Inventory, incoming.message(), reason)
             .await
             .context("park an inventory command")?;
         Ok(())
@@ -181,7 +190,7 @@ impl Sender {
     async fn raise_alert(&self, incoming: &Incoming, decision: &Decision) {
         let Some(refusal) = decision.refusal else { return };
         if let Err(error) = self.park(incoming, &refusal.to_string()).await {
-            let (subject, error) = (incoming.message.subject.as_str(), format!("{error:#}"));
+            let (subject, error) = (incoming.message().subject.as_str(), format!("{error:#}"));
             tracing::error!(subject, refusal = refusal.as_str(), error, "an inventory command contradicts the ledger");
         }
     }
@@ -197,35 +206,9 @@ fn answer_headers(command: &CheckoutCommand, incoming: Option<&HeaderMap>) -> He
     headers
 }
 
-/// Where a restock's answer goes. Only a private inbox: a header must not make us write into somebody's subject.
-fn answer_inbox(headers: &HeaderMap) -> Option<String> {
-    let subject = headers.get(headers::ANSWER_TO)?.as_str();
-    let is_token = |token: &str| {
-        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && byte != b'>')
-    };
-    let rest = subject.strip_prefix("_INBOX.")?;
-    (subject.len() <= 256 && rest.split('.').all(is_token)).then(|| subject.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_private_inbox_is_answered() {
-        let inbox = |subject: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(headers::ANSWER_TO, subject);
-            answer_inbox(&headers)
-        };
-        assert_eq!(inbox("_INBOX.abc.1").as_deref(), Some("_INBOX.abc.1"));
-        for subject in
-            ["", "_INBOX", "_INBOX.", "_INBOX.a..b", "_INBOX.*", "_INBOX.a.>", "inventory.ledger", "x._INBOX.a"]
-        {
-            assert_eq!(inbox(subject), None, "{subject}");
-        }
-        assert_eq!(answer_inbox(&HeaderMap::new()), None);
-    }
 
     #[test]
     fn an_answer_says_what_it_is_and_keeps_the_trace() {

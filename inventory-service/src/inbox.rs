@@ -1,16 +1,28 @@
 //! Commands come in: the durable pull consumer that pins one instance as the active one.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::{
-    self,
-    consumer::{Consumer, pull},
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        self,
+        consumer::{Consumer, pull},
+    },
 };
 use common::{
-    contracts::inventory::InventoryCommand,
+    contracts::inventory::{InventoryCommand, InventoryGroup},
+    headers,
+    ids::WorkflowRef,
     nats::Nats,
     streams::{ConsumerName, INVENTORY_GROUP, INVENTORY_PIN_TIMEOUT},
+    subject::Subject,
     time::{after, from_server, now},
 };
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -36,27 +48,102 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often the consumer is asked while nothing comes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One message of `inventory.command.<id>`.
+/// A message of `INVENTORY_COMMANDS`, which brings one command or many and is settled when all of them are.
+#[derive(Debug)]
+struct Delivery {
+    message: jetstream::Message,
+    /// Commands of it that are not handled yet.
+    open: AtomicUsize,
+    /// Whether one of them could not be answered: then all come again, and those that were are answered the same.
+    failed: AtomicBool,
+}
+
+/// One command that has come in, or a message that cannot be read.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    pub(crate) message: jetstream::Message,
+    delivery: Arc<Delivery>,
     /// What is asked, or why it cannot be read.
     pub(crate) request: Result<Request, String>,
 }
 
 impl Incoming {
-    fn read(message: jetstream::Message) -> Self {
-        let request = read_request(&message);
-        Self { message, request }
+    /// Everything that a message asks.
+    fn read(message: jetstream::Message) -> Vec<Self> {
+        let requests = read_requests(&message);
+        let open = AtomicUsize::new(requests.as_ref().map_or(1, Vec::len));
+        let delivery = Arc::new(Delivery { message, open, failed: AtomicBool::new(false) });
+        let incoming = |request| Self { delivery: Arc::clone(&delivery), request };
+        match requests {
+            Ok(requests) => requests.into_iter().map(|request| incoming(Ok(request))).collect(),
+            Err(reason) => vec![incoming(Err(reason))],
+        }
+    }
+
+    /// The message that brought it.
+    pub(crate) fn message(&self) -> &jetstream::Message {
+        &self.delivery.message
+    }
+
+    /// It is handled, or could not be. With the last command of a message, what is to be done with the message.
+    pub(crate) fn handled(&self, is_answered: bool) -> Option<Settled> {
+        if !is_answered {
+            self.delivery.failed.store(true, Ordering::Relaxed);
+        }
+        let is_last = self.delivery.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        is_last.then(|| if self.delivery.failed.load(Ordering::Relaxed) { Settled::Again } else { Settled::Done })
+    }
+
+    /// Where somebody waits for the answer in person. Only a private inbox: a header must not make us write into somebody's
+    /// subject.
+    pub(crate) fn answer_inbox(&self) -> Option<String> {
+        self.message().headers.as_ref().and_then(private_inbox)
+    }
+
+    /// The workflow whose answer a person waits for, instead of a worker.
+    pub(crate) fn answered_in_person(&self) -> Option<WorkflowRef> {
+        self.answer_inbox()?;
+        match &self.request.as_ref().ok()?.command {
+            InventoryCommand::Reserve { workflow, .. }
+            | InventoryCommand::Commit { workflow }
+            | InventoryCommand::Release { workflow } => Some(*workflow),
+            InventoryCommand::Restock { .. } => None,
+        }
     }
 }
 
-fn read_request(message: &jetstream::Message) -> Result<Request, String> {
-    let command: InventoryCommand = serde_json::from_slice(&message.payload)
-        .map_err(|error| format!("not an inventory command that this version knows: {error}"))?;
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// All of its commands are answered.
+    Done,
+    /// It comes again.
+    Again,
+}
+
+fn private_inbox(headers: &HeaderMap) -> Option<String> {
+    let subject = headers.get(headers::ANSWER_TO)?.as_str();
+    let is_token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && byte != b'>')
+    };
+    let rest = subject.strip_prefix("_INBOX.")?;
+    (subject.len() <= 256 && rest.split('.').all(is_token)).then(|| subject.to_owned())
+}
+
+/// At least one command, each with the time at which the server took it in.
+fn read_requests(message: &jetstream::Message) -> Result<Vec<Request>, String> {
+    let unreadable = |error: serde_json::Error| format!("not an inventory command that this version knows: {error}");
+    let commands = match message.subject.parse() {
+        Ok(Subject::InventoryGroup(_)) => {
+            serde_json::from_slice::<InventoryGroup>(&message.payload).map_err(unreadable)?.commands
+        }
+        _ => vec![serde_json::from_slice(&message.payload).map_err(unreadable)?],
+    };
+    if commands.is_empty() {
+        return Err("a group without commands".to_owned());
+    }
     let info = message.info().map_err(|error| format!("not a message of a stream: {error}"))?;
     let at = from_server(info.published).min(after(now(), CLOCK_TOLERANCE));
-    Ok(Request { command, at })
+    Ok(commands.into_iter().map(|command| Request { command, at }).collect())
 }
 
 /// The stream of commands that wait for this instance.
@@ -117,11 +204,11 @@ impl Inbox {
     /// Wait for a command, and take with it whatever else is here already. May be dropped while it waits.
     pub(crate) async fn next_group(&mut self) -> Vec<Incoming> {
         let first = self.next_message().await;
-        let mut group = vec![Incoming::read(first)];
+        let mut group = Incoming::read(first);
         while group.len() < self.most {
             // Unconstrained: tokio's budget for one task would end the group at about sixty messages.
             match tokio::task::unconstrained(self.messages.next()).now_or_never() {
-                Some(Some(Ok(message))) => group.push(Incoming::read(message)),
+                Some(Some(Ok(message))) => group.extend(Incoming::read(message)),
                 Some(Some(Err(error))) => tracing::warn!(%error, "pulling inventory commands"),
                 // Nothing more now, or the end of the stream, which the next call meets again.
                 Some(None) | None => break,
@@ -226,5 +313,21 @@ mod tests {
         for last in [Some(IDLE), Some(elsewhere), Some(paused), None] {
             assert_eq!(stuck_after(&[Some(IDLE), Some(WAITING), Some(WAITING), last]), 0, "{last:?}");
         }
+    }
+
+    #[test]
+    fn only_a_private_inbox_is_answered() {
+        let inbox = |subject: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(headers::ANSWER_TO, subject);
+            private_inbox(&headers)
+        };
+        assert_eq!(inbox("_INBOX.abc.1").as_deref(), Some("_INBOX.abc.1"));
+        for subject in
+            ["", "_INBOX", "_INBOX.", "_INBOX.a..b", "_INBOX.*", "_INBOX.a.>", "inventory.ledger", "x._INBOX.a"]
+        {
+            assert_eq!(inbox(subject), None, "{subject}");
+        }
+        assert_eq!(private_inbox(&HeaderMap::new()), None);
     }
 }

@@ -10,7 +10,7 @@ use async_nats::HeaderMap;
 use common::{
     contracts::inventory::LedgerEntry,
     headers,
-    ids::Sku,
+    ids::{Sku, WorkflowRef},
     nats::{
         Nats, Outgoing,
         append::{AppendError, append},
@@ -120,11 +120,18 @@ impl Current {
 
     /// Store an entry after this one and book it. The expected sequence is the fence: whoever was paused or is no longer
     /// the active one gets [`AppendError::Conflict`], and nothing has happened.
-    pub(crate) async fn append(&mut self, nats: &Nats, entry: &LedgerEntry) -> Result<u64, NotAppended> {
+    ///
+    /// Workers are told of every movement but those that are answered `in_person`.
+    pub(crate) async fn append(
+        &mut self,
+        nats: &Nats,
+        entry: &LedgerEntry,
+        in_person: &BTreeSet<WorkflowRef>,
+    ) -> Result<u64, NotAppended> {
         let payload = serde_json::to_vec(entry).context("write a ledger entry as JSON")?;
         let outgoing = Outgoing {
             subject: Subject::InventoryLedger,
-            headers: entry_headers(entry),
+            headers: entry_headers(entry, in_person),
             payload: payload.clone().into(),
             expected: Some(self.sequence),
         };
@@ -211,7 +218,7 @@ fn untrusted_at(sequence: u64) -> String {
     )
 }
 
-fn entry_headers(entry: &LedgerEntry) -> HeaderMap {
+fn entry_headers(entry: &LedgerEntry, in_person: &BTreeSet<WorkflowRef>) -> HeaderMap {
     let mut types: Vec<&str> = entry.movements.iter().map(movement_name).collect();
     types.sort_unstable();
     types.dedup();
@@ -219,6 +226,10 @@ fn entry_headers(entry: &LedgerEntry) -> HeaderMap {
     headers.insert(headers::TYPE, types.join("+").as_str());
     headers.insert(headers::INDEX, entry.index.to_string().as_str());
     headers.insert(headers::SENDER, SERVICE);
+    if !in_person.is_empty() {
+        let workflows: Vec<String> = in_person.iter().map(|workflow| workflow.id.to_string()).collect();
+        headers.insert(headers::ANSWERED_IN_PERSON, workflows.join(" ").as_str());
+    }
     headers
 }
 

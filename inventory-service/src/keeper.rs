@@ -1,4 +1,5 @@
-//! The loop: take a group, decide it, store it as one message, hand out the answers.
+//! The loop: take a group, decide it, store it as one message, which is the answer to whoever's goods moved, and answer the
+//! others.
 //!
 //! Nothing is answered that the ledger does not prove: what moved is stored before its answer goes out, and a group that moves
 //! nothing is answered only after the ledger's leader has said that this state is the newest one. So an instance that was
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use common::{
     contracts::inventory::StockLevel,
     crash_point,
-    ids::Sku,
+    ids::{Sku, WorkflowRef},
     nats::{Nats, append::AppendError},
 };
 use tokio_util::sync::CancellationToken;
@@ -138,9 +139,10 @@ impl Keeper {
                 }
             }
         }
+        let in_person = readable.iter().filter_map(Incoming::answered_in_person).collect();
         let (mut readable, mut rest) = (readable.into_iter(), requests.as_slice());
         while !rest.is_empty() {
-            let group = self.decide_and_store(rest).await?;
+            let group = self.decide_and_store(rest, &in_person).await?;
             rest = &rest[group.decisions.len()..];
             // Zipped this way round, no command is taken without its decision.
             handled.extend(
@@ -159,14 +161,18 @@ impl Keeper {
     }
 
     /// Decide as many of these as fit into one entry, and come back when the ledger holds what they moved.
-    async fn decide_and_store(&mut self, requests: &[Request]) -> anyhow::Result<GroupDecision> {
+    async fn decide_and_store(
+        &mut self,
+        requests: &[Request],
+        in_person: &BTreeSet<WorkflowRef>,
+    ) -> anyhow::Result<GroupDecision> {
         loop {
             let group =
                 self.current.ledger.decide_group(requests, MAX_ENTRY_BYTES).context("decide a group of commands")?;
             let is_proven = match group.entry(&self.current.end) {
                 Some(entry) => {
                     crash_point!("inventory.before_append");
-                    let appended = self.current.append(&self.nats, &entry).await;
+                    let appended = self.current.append(&self.nats, &entry, in_person).await;
                     crash_point!("inventory.after_append");
                     self.is_stored(appended).await?
                 }

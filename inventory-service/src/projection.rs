@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::SERVICE;
 
-/// Between the beginnings of two flushes: a person does not see it, and a hot article costs 20 messages a second at most.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// Between the beginnings of two flushes: a person does not see it, and a hot article costs 5 messages a second at most.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// After a flush that failed in part.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

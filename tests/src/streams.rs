@@ -58,6 +58,14 @@ impl Shop {
         }
     }
 
+    /// Wait until nothing that is done is left in a queue.
+    pub async fn until_taken_out(&self, queue: StreamName) {
+        eventually(&format!("{} is empty", queue.as_str()), async || {
+            (self.state_of(queue).await.messages == 0).then_some(())
+        })
+        .await;
+    }
+
     /// How many messages wait for a service or are being worked on.
     async fn not_done(&self, consumer: ConsumerName) -> u64 {
         let (name, stream) = (consumer.as_str(), consumer.stream().as_str());

@@ -99,16 +99,23 @@ impl Warehouse {
         futures_util::future::join_all(commands.iter().map(|command| self.send(command))).await;
     }
 
-    /// Every answer that a workflow was sent, oldest first; none of them is taken away.
+    /// Every answer that a workflow was given, oldest first: by the ledger, or by a command of its own.
     pub(crate) async fn answers(&self, workflow: WorkflowRef) -> Vec<StockAnswer> {
-        let stored = read::subject(&self.nats, StreamName::Commands, &Subject::Command(workflow)).await;
-        let answers = stored.expect("COMMANDS can be read").into_iter().map(|stored| {
+        let booked = self.stored_entries().await.into_iter().flat_map(|stored| {
+            let entry: LedgerEntry = serde_json::from_slice(&stored.payload).expect("a ledger entry");
+            let told = entry.movements.iter().filter_map(Movement::answer).filter(|(told, _)| *told == workflow);
+            told.map(|(_, answer)| (stored.time, answer)).collect::<Vec<_>>()
+        });
+        let commands = read::subject(&self.nats, StreamName::Commands, &Subject::Command(workflow)).await;
+        let sent = commands.expect("COMMANDS can be read").into_iter().map(|stored| {
             match serde_json::from_slice(&stored.payload).expect("a command") {
-                CheckoutCommand::StockAnswer { answer } => answer,
+                CheckoutCommand::StockAnswer { answer } => (stored.time, answer),
                 other => panic!("the inventory sent {other:?}"),
             }
         });
-        answers.collect()
+        let mut answers: Vec<_> = booked.chain(sent).collect();
+        answers.sort_by_key(|(at, _)| *at);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
     /// Wait for so many answers to a workflow, and give the last one.

@@ -58,11 +58,12 @@ async fn an_instance_that_was_overtaken_reads_on_and_decides_again() {
     // By what the service knows nothing moves, so there is no append that could fail: it must look before it answers.
     another_instance_books(&warehouse, &[commit(1)]).await;
     warehouse.send(&release(1)).await;
-    let answer = warehouse.answer(workflow(1), 1).await;
+    // After what the other instance has booked for it: its reservation and its sale.
+    let answer = warehouse.answer(workflow(1), 3).await;
     assert!(matches!(answer, StockAnswer::Refused { .. }), "sold is sold: {answer:?}");
     another_instance_books(&warehouse, &[restock(2, "MUG", 1), reserve(3, &[("MUG", 1)])]).await;
     warehouse.send(&commit(3)).await;
-    assert_eq!(warehouse.answer(workflow(3), 1).await, StockAnswer::Committed {});
+    assert_eq!(warehouse.answer(workflow(3), 2).await, StockAnswer::Committed {});
     assert_eq!(warehouse.balance("MUG").await, balance(0, 0, 2));
     service.stop().await;
 }

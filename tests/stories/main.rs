@@ -56,6 +56,7 @@ mod storage_disk_full;
 mod storage_limits;
 mod sweep;
 mod timers;
+mod told_many;
 mod torture;
 mod waiting;
 mod webhooks;

@@ -17,6 +17,8 @@ async fn sold_purged_and_asked_again(worker_forgets: bool) -> (Shop, String, Vec
     shop.pay(&checkout).await;
     shop.until_status(&id, "paid").await;
     shop.until_idle().await;
+    // Until then its start is still there, and the gateway takes it for one that waits.
+    shop.until_taken_out(StreamName::Commands).await;
     if worker_forgets {
         shop.kill(Service::Worker(0));
     }

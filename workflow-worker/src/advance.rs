@@ -11,7 +11,7 @@ use common::{
 use tokio::time::Instant;
 
 use crate::{
-    history::{self, History, HistoryCache, HistoryError, Replayed},
+    history::{History, HistoryCache, HistoryError, Replayed},
     steps::{StepError, StepOutcome, Steps},
     timers::Timers,
     workflow::{Input, Next, Rejection, Settings, Told, Workflow},
@@ -90,9 +90,10 @@ impl<W: Workflow> Lane<W> {
             Some(replayed) => replayed,
             None => self.history.load(id).await?,
         };
-        if woken && let history::Timer::SetFor(_) = replayed.timer {
+        let trace_parent = trace_parent.or_else(|| replayed.trace_parent.clone());
+        if woken {
             // It has gone off; if the workflow still waits, it must be set again.
-            replayed.timer = history::Timer::Unknown;
+            replayed.timer = None;
         }
         loop {
             replayed = decide_and_append(&self.history, id, replayed, &input, trace_parent.as_deref()).await?;
@@ -108,14 +109,11 @@ impl<W: Workflow> Lane<W> {
                     }
                 }
                 Next::Wait { until: Some(until) } => {
-                    replayed.timer = self.timers.set(WorkflowRef { kind: W::KIND, id }, until, replayed.timer).await?;
+                    let workflow = WorkflowRef { kind: W::KIND, id };
+                    replayed.timer = Some(self.timers.set(workflow, until, replayed.timer).await?);
                     break;
                 }
-                Next::Wait { until: None } => break,
-                Next::Done => {
-                    replayed.timer = self.timers.cancel(WorkflowRef { kind: W::KIND, id }, replayed.timer);
-                    break;
-                }
+                Next::Wait { until: None } | Next::Done => break,
             }
         }
         if replayed.revision > 0 {

@@ -65,6 +65,7 @@ pub async fn run(
         StreamName::Timers,
         StreamName::Webhooks,
         StreamName::InventoryCommands,
+        StreamName::Inventory,
         StreamName::DeadLetters,
     ];
     check_permissions(&nats, SERVICE, &needs(&streams)).await?;
@@ -98,21 +99,26 @@ pub async fn run(
 
 /// Everything that a worker does at the server.
 fn needs(streams: &[StreamName]) -> Needs<'_> {
-    let mut writes = vec![Subject::SweepTimer, Subject::InventoryCommand(Uuid::nil())];
+    let mut writes = vec![
+        Subject::SweepTimer,
+        Subject::InventoryCommand(Uuid::nil()),
+        Subject::InventoryGroup(Uuid::nil()),
+        Subject::TimerGroup(Uuid::nil()),
+    ];
     for kind in WorkflowKind::ALL {
         let workflow = WorkflowRef { kind, id: WorkflowId::from(Uuid::nil()) };
-        writes.extend([
-            Subject::History(workflow),
-            Subject::Command(workflow),
-            Subject::Timer(workflow),
-            Subject::TimerCancelled(workflow),
-        ]);
+        writes.extend([Subject::History(workflow), Subject::Command(workflow), Subject::Timer(workflow)]);
     }
     let areas = [DeadLetterArea::Command, DeadLetterArea::Webhook, DeadLetterArea::Due, DeadLetterArea::History];
     writes.extend(areas.map(Subject::DeadLetter));
     Needs {
         streams,
-        takes: &[ConsumerName::WorkerCommands, ConsumerName::WorkerWebhooks, ConsumerName::WorkerDue],
+        takes: &[
+            ConsumerName::WorkerCommands,
+            ConsumerName::WorkerWebhooks,
+            ConsumerName::WorkerDue,
+            ConsumerName::WorkerLedger,
+        ],
         reads: &[StreamName::History, StreamName::Timers],
         asks_leader: &[StreamName::History],
         trims: &[StreamName::Commands],

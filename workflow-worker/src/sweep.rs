@@ -70,6 +70,9 @@ struct Mark {
     open_from: u64,
 }
 
+/// The command that has a workflow look at itself; every kind knows it.
+pub(crate) const NUDGE: &str = r#"{"type":"nudge"}"#;
+
 impl Sweep {
     /// A sweep that begins anew every `interval`, and nudges what is late by more than `forgotten_after`.
     #[must_use]
@@ -151,7 +154,7 @@ impl Sweep {
         let outgoing = Outgoing {
             subject: Subject::Command(workflow),
             headers,
-            payload: Bytes::from_static(br#"{"type":"nudge"}"#),
+            payload: Bytes::from_static(NUDGE.as_bytes()),
             expected: None,
         };
         common::crash_point!("worker.sweep.before_nudge");
@@ -163,7 +166,7 @@ impl Sweep {
     async fn set_next(&self, open_from: u64, now: Timestamp) -> anyhow::Result<()> {
         let payload = serde_json::to_vec(&Mark { open_from })?.into();
         let at = after(now, self.interval);
-        self.timers.schedule(Subject::SweepTimer, Subject::SweepDue, at, payload).await.context("set the next sweep")
+        self.timers.set_sweep(at, payload).await.context("set the next sweep")
     }
 }
 

@@ -53,6 +53,25 @@ pub enum InventoryCommand {
     },
 }
 
+/// Several commands in one message, on `inventory.group.<id>` (an id of the message's own): one commit, one delivery and one
+/// ack for all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryGroup {
+    /// Always `group`; stands first so that the stream is legible.
+    #[serde(rename = "type")]
+    pub group_type: InventoryGroupType,
+    /// The commands, in the order in which they were asked.
+    pub commands: Vec<InventoryCommand>,
+}
+
+/// The only kind of group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InventoryGroupType {
+    /// A group of commands.
+    Group,
+}
+
 impl TypeName for InventoryCommand {
     fn type_name(&self) -> &'static str {
         match self {
@@ -75,7 +94,8 @@ pub struct Lacking {
     pub available: u64,
 }
 
-/// What the inventory answers a workflow; it comes back as a command of that workflow.
+/// What the inventory answers a workflow: by the movement in its ledger ([`Movement::answer`]), or, where nothing moved (a
+/// repeat, a refusal that follows from the state), as a command of that workflow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum StockAnswer {
@@ -168,6 +188,24 @@ pub enum Movement {
         /// What.
         line: StockLine,
     },
+}
+
+impl Movement {
+    /// What it tells the workflow that asked for it; none for goods that came in.
+    ///
+    /// The entry that holds it is the answer: workers read the ledger, so nothing else has to be stored for them.
+    #[must_use]
+    pub fn answer(&self) -> Option<(WorkflowRef, StockAnswer)> {
+        match self {
+            Self::Reserved { workflow, .. } => Some((*workflow, StockAnswer::Reserved {})),
+            Self::ReserveRefused { workflow, lacking, .. } => {
+                Some((*workflow, StockAnswer::OutOfStock { lacking: lacking.clone() }))
+            }
+            Self::Committed { workflow, .. } => Some((*workflow, StockAnswer::Committed {})),
+            Self::Released { workflow, .. } => Some((*workflow, StockAnswer::Released {})),
+            Self::Restocked { .. } => None,
+        }
+    }
 }
 
 /// One message of `inventory.ledger`: everything that one group of commands moved, and what was left.

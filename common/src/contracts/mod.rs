@@ -10,6 +10,7 @@ pub mod checkout;
 pub mod dead_letter;
 pub mod inventory;
 pub mod refund;
+pub mod wake_up;
 pub mod webhook;
 
 /// A variant's name as it stands in the stored JSON (`"type"`) and in headers, logs and metrics.

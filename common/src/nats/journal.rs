@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashSet,
-    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -38,9 +37,6 @@ const SMALLEST_BATCH: usize = 4;
 /// Every so many units of a size, the method that looked worse is tried again: disks and neighbours change.
 const UNITS_BETWEEN_TRIALS: u32 = 64;
 
-/// Work that nobody waits for.
-pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// Where messages are stored for good: a [`Journal`], or a store in memory for simulations.
 #[async_trait]
 pub trait Publish: std::fmt::Debug + Send + Sync + 'static {
@@ -49,9 +45,6 @@ pub trait Publish: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`], as the guarded append gives it.
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError>;
-
-    /// Run something beside the caller, who does not wait for it; it is lost when the process dies.
-    fn in_background(&self, work: Work);
 }
 
 #[async_trait]
@@ -59,39 +52,80 @@ impl Publish for Journal {
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
         self.append(outgoing).await
     }
+}
 
-    fn in_background(&self, work: Work) {
-        tokio::spawn(work);
-    }
+/// Makes fewer messages of those that are to be stored in one commit.
+pub type Fold = fn(Vec<Outgoing>) -> Vec<Folded>;
+
+/// One message that says what several were to say. Its outcome is the outcome of all of them.
+#[derive(Debug)]
+pub struct Folded {
+    /// What is stored.
+    pub message: Outgoing,
+    /// The places in the unit of what it stands for; each place stands in exactly one.
+    pub places: Vec<usize>,
 }
 
 /// A handle to the journal of one stream; clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    waiting: mpsc::Sender<Waiting>,
+    gathering: mpsc::Sender<Gathered>,
     stream: StreamName,
 }
 
+/// A message that waits for its unit.
+#[derive(Debug)]
+struct Gathered {
+    message: Outgoing,
+    outcome: OutcomeSender,
+}
+
+type OutcomeSender = oneshot::Sender<Result<u64, AppendError>>;
+
+/// A message of a unit, and who is told what became of it.
 #[derive(Debug)]
 struct Waiting {
     message: Prepared,
-    outcome: oneshot::Sender<Result<u64, AppendError>>,
+    outcome: OutcomeSender,
+    /// The others whose messages were folded into this one.
+    others: Vec<OutcomeSender>,
+}
+
+impl Waiting {
+    fn tell(self, outcome: Result<u64, AppendError>) {
+        // Nobody listens any more when the caller was dropped; the message is stored all the same.
+        for other in self.others {
+            let _ = other.send(outcome.clone());
+        }
+        let _ = self.outcome.send(outcome);
+    }
 }
 
 impl Journal {
     /// Start the journal of a stream; it ends when the last handle is gone. An append is tried for `patience`.
     #[must_use]
     pub fn start(nats: Nats, stream: StreamName, patience: Duration) -> Self {
-        let (waiting, receiver) = mpsc::channel(MAX_WAITING);
+        Self::begin(nats, stream, patience, None)
+    }
+
+    /// The same, for messages of which one can say what several were to say. None of them may name an expected sequence.
+    #[must_use]
+    pub fn folding(nats: Nats, stream: StreamName, patience: Duration, fold: Fold) -> Self {
+        Self::begin(nats, stream, patience, Some(fold))
+    }
+
+    fn begin(nats: Nats, stream: StreamName, patience: Duration, fold: Option<Fold>) -> Self {
+        let (gathering, receiver) = mpsc::channel(MAX_WAITING);
         let committer = Committer {
             nats,
             stream,
             patience,
+            fold,
             batches_allowed: stream.config().allow_atomic_publish,
             costs: CommitCosts::default(),
         };
         tokio::spawn(committer.run(receiver));
-        Self { waiting, stream }
+        Self { gathering, stream }
     }
 
     /// Store one message; see [`super::append::append`] for what the outcomes mean.
@@ -106,7 +140,7 @@ impl Journal {
             seconds: 0,
             reason: format!("the journal of {} has stopped", self.stream.as_str()),
         };
-        self.waiting.send(Waiting { message: Prepared::new(outgoing), outcome }).await.map_err(|_| stopped())?;
+        self.gathering.send(Gathered { message: outgoing, outcome }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -115,15 +149,20 @@ struct Committer {
     nats: Nats,
     stream: StreamName,
     patience: Duration,
+    fold: Option<Fold>,
     batches_allowed: bool,
     costs: CommitCosts,
 }
 
 impl Committer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Waiting>) {
-        let mut unit = Vec::with_capacity(MAX_UNIT);
-        while receiver.recv_many(&mut unit, MAX_UNIT).await > 0 {
-            for unit in within_bytes(std::mem::take(&mut unit)) {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Gathered>) {
+        let mut gathered = Vec::with_capacity(MAX_UNIT);
+        while receiver.recv_many(&mut gathered, MAX_UNIT).await > 0 {
+            let unit = match self.fold {
+                Some(fold) if gathered.len() > 1 => folded(std::mem::take(&mut gathered), fold),
+                _ => gathered.drain(..).map(Waiting::from).collect(),
+            };
+            for unit in within_bytes(unit) {
                 self.commit(unit).await;
             }
         }
@@ -167,8 +206,7 @@ impl Committer {
             Answer::Stored { sequence: last } => {
                 let first = last + 1 - unit.len() as u64;
                 for (sequence, waiting) in (first..).zip(unit) {
-                    // Nobody listens any more when the caller was dropped; the message is stored all the same.
-                    let _ = waiting.outcome.send(Ok(sequence));
+                    waiting.tell(Ok(sequence));
                 }
             }
             Answer::Unknown(reason) => {
@@ -184,7 +222,7 @@ impl Committer {
                 )
                 .await;
                 for (waiting, outcome) in unit.into_iter().zip(outcomes) {
-                    let _ = waiting.outcome.send(outcome);
+                    waiting.tell(outcome);
                 }
             }
         }
@@ -215,15 +253,36 @@ impl Committer {
     /// Tell the caller, at once where the answer says it all, or when the outcome is known; the journal goes on meanwhile.
     fn finish(&self, waiting: Waiting, answer: Answer) {
         if let Answer::Stored { sequence } = answer {
-            let _ = waiting.outcome.send(Ok(sequence));
+            waiting.tell(Ok(sequence));
             return;
         }
         let (nats, stream, patience) = (self.nats.clone(), self.stream, self.patience);
         tokio::spawn(async move {
             let outcome = settle(&nats, stream, &waiting.message, answer, patience).await;
-            let _ = waiting.outcome.send(outcome);
+            waiting.tell(outcome);
         });
     }
+}
+
+impl From<Gathered> for Waiting {
+    fn from(Gathered { message, outcome }: Gathered) -> Self {
+        Self { message: Prepared::new(message), outcome, others: Vec::new() }
+    }
+}
+
+fn folded(gathered: Vec<Gathered>, fold: Fold) -> Vec<Waiting> {
+    let (messages, outcomes): (Vec<_>, Vec<_>) =
+        gathered.into_iter().map(|Gathered { message, outcome }| (message, Some(outcome))).unzip();
+    let mut outcomes = outcomes;
+    let mut told = |place: usize| outcomes.get_mut(place).and_then(Option::take);
+    fold(messages)
+        .into_iter()
+        .filter_map(|Folded { message, places }| {
+            let mut senders = places.into_iter().filter_map(&mut told);
+            let outcome = senders.next()?;
+            Some(Waiting { message: Prepared::new(message), outcome, others: senders.collect() })
+        })
+        .collect()
 }
 
 /// Only the first message of a subject may carry an expectation inside a batch, or roll the subject up, as a schedule does.
@@ -321,6 +380,25 @@ fn size_class(messages: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn gathered() -> (Gathered, oneshot::Receiver<Result<u64, AppendError>>) {
+        let (outcome, told) = oneshot::channel();
+        let subject = crate::subject::Subject::InventoryLedger;
+        let message = Outgoing { subject, headers: async_nats::HeaderMap::new(), payload: "".into(), expected: None };
+        (Gathered { message, outcome }, told)
+    }
+
+    #[test]
+    fn everybody_is_told_what_became_of_the_message_that_speaks_for_them() {
+        // The first and the last are one, the second is forgotten, which a fold must not do.
+        let fold: Fold = |unit| vec![Folded { message: unit[0].clone(), places: vec![0, 2] }];
+        let (unit, mut told): (Vec<_>, Vec<_>) = (0..3).map(|_| gathered()).unzip();
+        for waiting in folded(unit, fold) {
+            waiting.tell(Ok(7));
+        }
+        assert_eq!((told[0].try_recv(), told[2].try_recv()), (Ok(Ok(7)), Ok(Ok(7))));
+        assert!(told[1].try_recv().is_err(), "never told that it is stored");
+    }
 
     fn taught(singles_ms: u64, batch_ms: u64) -> CommitCosts {
         let mut costs = CommitCosts::default();

@@ -16,4 +16,4 @@ pub mod trim;
 
 pub use append::{AppendError, Outgoing};
 pub use connect::{Nats, NatsOptions};
-pub use journal::{Journal, Publish, Work};
+pub use journal::{Journal, Publish};

@@ -2,7 +2,8 @@
 //!
 //! JetStream could do this by itself, message by message, in a stream with work-queue retention. But there every ack is a
 //! removal, and with `sync_interval: always` every removal is a record of its own that is synced to disk before anything
-//! else is stored in that stream: measured, four of seven fsyncs of a checkout. A purge up to a sequence is one.
+//! else is stored in that stream: measured with 256 checkouts in flight, most of
+//! the 4.3 fsyncs per checkout in these streams, out of 7.2 in all. A purge up to a sequence is one.
 //!
 //! Only what lies below the consumer's ack floor goes: everything up to there is acked, so nobody needs it any more. A
 //! floor that is old (of a leader that does not lead any more, or of a consumer that was made anew) only takes less. Whether

@@ -124,7 +124,7 @@ pub(super) fn inbox_of(subject: &str) -> Option<(StreamName, Subject)> {
         Subject::Command(_) => StreamName::Commands,
         Subject::Webhook(..) => StreamName::Webhooks,
         Subject::Due(_) | Subject::SweepDue => StreamName::Timers,
-        Subject::InventoryCommand(_) => StreamName::InventoryCommands,
+        Subject::InventoryCommand(_) | Subject::InventoryGroup(_) => StreamName::InventoryCommands,
         _ => return None,
     };
     Some((stream, subject))

@@ -37,6 +37,8 @@ pub struct WaitingCounts {
     pub commands: u64,
     /// In `INVENTORY_COMMANDS`.
     pub inventory_commands: u64,
+    /// Answers in the ledger that are not known to be acked.
+    pub booked: u64,
     /// Wake-up calls that have gone off and are not known to be acked.
     pub due: u64,
 }

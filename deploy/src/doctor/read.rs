@@ -10,8 +10,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::pull;
 use common::{
-    contracts::inventory::StockProjection,
-    ids::{WorkflowId, WorkflowKind, WorkflowRef},
+    contracts::{
+        inventory::{InventoryCommand, InventoryGroup, LedgerEntry, Movement, StockProjection},
+        wake_up::WakeUpCalls,
+    },
+    ids::WorkflowRef,
     nats::{
         Nats,
         check::differences,
@@ -140,11 +143,12 @@ async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::R
 }
 
 /// Everything up to this sequence of its stream is acked at a consumer.
-/// What is done for certain in the queues, which keep it for some seconds, and in `TIMERS`.
+/// What is done for certain in the queues, which keep it for some seconds, in the ledger and in `TIMERS`.
 #[derive(Debug, Default)]
 struct AckedUpTo {
     commands: u64,
     inventory_commands: u64,
+    ledger: u64,
     due: u64,
 }
 
@@ -153,6 +157,7 @@ impl AckedUpTo {
         Ok(Self {
             commands: acked_up_to(nats, ConsumerName::WorkerCommands).await?,
             inventory_commands: acked_up_to(nats, ConsumerName::Inventory).await?,
+            ledger: acked_up_to(nats, ConsumerName::WorkerLedger).await?,
             due: acked_up_to(nats, ConsumerName::WorkerDue).await?,
         })
     }
@@ -278,7 +283,18 @@ async fn for_each(
     filter: &str,
     each: &mut (dyn FnMut(&Stored) + Send),
 ) -> anyhow::Result<()> {
-    let (mut next, last) = (1, last_sequence(nats, stream).await?);
+    for_each_after(0, nats, stream, filter, each).await
+}
+
+/// The same, for what comes after a sequence.
+async fn for_each_after(
+    after: u64,
+    nats: &Nats,
+    stream: StreamName,
+    filter: &str,
+    each: &mut (dyn FnMut(&Stored) + Send),
+) -> anyhow::Result<()> {
+    let (mut next, last) = (after + 1, last_sequence(nats, stream).await?);
     while next <= last {
         let batch = stretch(nats, stream, next, MESSAGES_PER_READ, filter).await?;
         batch.messages.iter().for_each(&mut *each);
@@ -337,42 +353,69 @@ async fn read_letters(nats: &Nats) -> anyhow::Result<DeadLetters> {
     Ok(letters)
 }
 
+/// What a message asks of the inventory; nothing when it cannot be read, which the inventory will find.
+fn inventory_commands(stored: &Stored) -> Vec<InventoryCommand> {
+    match stored.subject.parse() {
+        Ok(Subject::InventoryGroup(_)) => {
+            serde_json::from_slice::<InventoryGroup>(&stored.payload).map(|group| group.commands).unwrap_or_default()
+        }
+        _ => serde_json::from_slice(&stored.payload).into_iter().collect(),
+    }
+}
+
+/// Whom a wake-up call wakes, or will wake.
+fn woken_by(stored: &Stored) -> Vec<WorkflowRef> {
+    match stored.subject.parse() {
+        Ok(Subject::Timer(workflow) | Subject::Due(workflow)) => vec![workflow],
+        Ok(Subject::TimerGroup(_) | Subject::DueGroup(_)) => {
+            serde_json::from_slice::<WakeUpCalls>(&stored.payload).map(|calls| calls.workflows).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
 async fn read_under_way(nats: &Nats, acked: &AckedUpTo) -> anyhow::Result<UnderWay> {
     let mut under_way = UnderWay::default();
     // What is done stays in a queue for some seconds.
-    for_each(nats, StreamName::Commands, "command.>", &mut |stored| {
-        if stored.sequence <= acked.commands {
-            return;
-        }
+    for_each_after(acked.commands, nats, StreamName::Commands, "command.>", &mut |stored| {
         under_way.counts.commands += 1;
         if let Ok(Subject::Command(workflow)) = stored.subject.parse() {
             under_way.add(workflow);
         }
     })
     .await?;
-    for_each(nats, StreamName::InventoryCommands, "inventory.command.>", &mut |stored| {
-        if stored.sequence <= acked.inventory_commands {
-            return;
+    let not_acked = acked.inventory_commands;
+    for_each_after(not_acked, nats, StreamName::InventoryCommands, "inventory.*.*", &mut |stored| {
+        for command in inventory_commands(stored) {
+            under_way.counts.inventory_commands += 1;
+            match command {
+                InventoryCommand::Reserve { workflow, .. }
+                | InventoryCommand::Commit { workflow }
+                | InventoryCommand::Release { workflow } => under_way.add(workflow),
+                InventoryCommand::Restock { .. } => {}
+            }
         }
-        under_way.counts.inventory_commands += 1;
-        // Only checkouts ask for stock; a restock's id is no workflow's.
-        if let Ok(Subject::InventoryCommand(id)) = stored.subject.parse() {
-            under_way.add(WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::from(id) });
+    })
+    .await?;
+    for_each_after(acked.ledger, nats, StreamName::Inventory, "inventory.ledger", &mut |stored| {
+        // One that cannot be read was reported already.
+        let Ok(entry) = serde_json::from_slice::<LedgerEntry>(&stored.payload) else { return };
+        for (workflow, _) in entry.movements.iter().filter_map(Movement::answer) {
+            under_way.counts.booked += 1;
+            under_way.add(workflow);
         }
     })
     .await?;
     for_each(nats, StreamName::Timers, "timer.>", &mut |stored| {
-        if let Ok(Subject::Timer(workflow)) = stored.subject.parse() {
-            under_way.timers.insert(workflow);
-        }
+        under_way.timers.extend(woken_by(stored));
     })
     .await?;
     for_each(nats, StreamName::Timers, "due.>", &mut |stored| {
-        if stored.sequence > acked.due
-            && let Ok(Subject::Due(workflow)) = stored.subject.parse()
-        {
-            under_way.counts.due += 1;
-            under_way.add(workflow);
+        if stored.sequence > acked.due {
+            for workflow in woken_by(stored) {
+                under_way.counts.due += 1;
+                under_way.add(workflow);
+            }
         }
     })
     .await?;

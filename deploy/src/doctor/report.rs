@@ -119,12 +119,12 @@ impl Report {
                 let total: u64 = summary.checkouts.values().sum();
                 let by_status: Vec<String> =
                     summary.checkouts.iter().map(|(word, count)| format!("{count} {word}")).collect();
-                let WaitingCounts { commands, inventory_commands, due } = summary.waiting;
+                let WaitingCounts { commands, inventory_commands, booked, due } = summary.waiting;
                 let mut lines = vec![format!("{total} checkouts, {} refunds by hand", summary.refunds_by_hand)];
                 lines.extend((!by_status.is_empty()).then(|| by_status.join(", ")));
                 lines.push(format!(
                     "{} messages wait, {} are parked",
-                    commands + inventory_commands + due,
+                    commands + inventory_commands + booked + due,
                     summary.dead_letters
                 ));
                 if summary.moved_meanwhile > 0 {

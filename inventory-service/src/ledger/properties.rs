@@ -178,6 +178,21 @@ proptest! {
         }
     }
 
+    /// Workers read the answer off the movement.
+    #[test]
+    fn what_moved_tells_its_workflow_what_the_command_was_answered(groups in groups()) {
+        for (_, decision) in Run::of(&groups).decisions {
+            let Some(movement) = decision.movement else { continue };
+            match (movement.answer(), decision.answer) {
+                (Some((told, read)), Answer::Stock { workflow, answer }) => {
+                    prop_assert_eq!((told, read), (workflow, answer));
+                }
+                (None, Answer::Restock { .. }) => {}
+                (read, answer) => prop_assert!(false, "{read:?}, but {answer:?}"),
+            }
+        }
+    }
+
     #[test]
     fn a_group_is_decided_like_its_commands_one_by_one(commands in proptest::collection::vec(command(), 1..40)) {
         let together = Run::of(&[(1, commands.clone())]);

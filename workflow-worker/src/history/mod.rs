@@ -35,19 +35,10 @@ pub struct Replayed<W> {
     pub chain: ChainEnd,
     /// The last record's time.
     pub last_at: Timestamp,
-    /// The wake-up call that stands in `TIMERS` for this workflow, as far as this worker knows.
-    pub timer: Timer,
-}
-
-/// What is known of a workflow's wake-up call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timer {
-    /// It has never waited for a time.
-    Never,
-    /// It waited for a time once; whether the call is set is not known.
-    Unknown,
-    /// The call is set for this time.
-    SetFor(Timestamp),
+    /// The time of the wake-up call that is known to be set for this workflow.
+    pub timer: Option<Timestamp>,
+    /// The trace that the last record belongs to: an entry of the ledger, which tells many workflows, brings none.
+    pub trace_parent: Option<String>,
 }
 
 impl<W: Workflow> Default for Replayed<W> {
@@ -57,7 +48,8 @@ impl<W: Workflow> Default for Replayed<W> {
             revision: 0,
             chain: ChainEnd::default(),
             last_at: Timestamp::UNIX_EPOCH,
-            timer: Timer::Never,
+            timer: None,
+            trace_parent: None,
         }
     }
 }
@@ -90,6 +82,8 @@ pub fn replay<W: Workflow>(id: WorkflowId, stored: &[Stored]) -> Result<Replayed
         replayed.revision = message.sequence;
         replayed.last_at = record.at;
     }
+    let last = stored.last().and_then(|last| last.headers.get(headers::TRACE_PARENT));
+    replayed.trace_parent = last.map(ToString::to_string);
     Ok(replayed)
 }
 
@@ -97,9 +91,6 @@ impl<W: Workflow> Replayed<W> {
     fn fold(&mut self, events: &[W::Event], id: WorkflowId) {
         common::panic_point!("worker.evolve", id);
         self.state = events.iter().fold(std::mem::take(&mut self.state), W::evolve);
-        if matches!(self.state.next(id), Next::Wait { until: Some(_) }) {
-            self.timer = Timer::Unknown;
-        }
     }
 }
 
@@ -206,6 +197,7 @@ impl History {
         replayed.revision = self.store.append(outgoing).await?;
         common::crash_point!("worker.history.after_append");
         replayed.last_at = at;
+        replayed.trace_parent = trace_parent.map(str::to_owned);
         Ok(replayed)
     }
 }

@@ -1,6 +1,7 @@
 //! What comes in: messages are pulled, read into types, put into per-workflow order, and settled when their turn has
 //! ended: acked, handed back, or parked with the reason. An unacked command is the lease on its workflow.
 
+mod many;
 mod order;
 mod pull;
 mod route;
@@ -77,8 +78,13 @@ impl Inbox {
     /// When a consumer is gone, or nothing comes although something waits: the process should be started anew.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let taken = futures_util::future::try_join_all(
-            [ConsumerName::WorkerCommands, ConsumerName::WorkerWebhooks, ConsumerName::WorkerDue]
-                .map(|consumer| pull::pull(Arc::clone(&self), consumer, stop.clone())),
+            [
+                ConsumerName::WorkerCommands,
+                ConsumerName::WorkerWebhooks,
+                ConsumerName::WorkerDue,
+                ConsumerName::WorkerLedger,
+            ]
+            .map(|consumer| pull::pull(Arc::clone(&self), consumer, stop.clone())),
         )
         .await;
         self.turns.close();
@@ -99,7 +105,13 @@ impl Inbox {
                     settle::sweep(&message, outcome).await;
                 });
             }
+            Ok(Incoming::ForMany(parts)) => {
+                // Each of its turns takes a place of its own.
+                drop(permit);
+                self.accept_many(message, parts).await;
+            }
             Ok(Incoming::Nothing { why }) => settle::nothing_to_do(&message, why).await,
+            Ok(Incoming::Later { why }) => settle::later(&message, &why).await,
             Ok(Incoming::ForWorkflow(workflow, input)) => {
                 self.order.submit(&self.turns, workflow, async move {
                     let _permit = permit;

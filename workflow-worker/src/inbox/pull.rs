@@ -19,6 +19,9 @@ use super::Inbox;
 /// Messages asked for at a time: enough to keep a busy worker busy between two pulls.
 const PULL: usize = 256;
 
+/// Entries of the ledger asked for at a time: each tells hundreds of workflows when there is much to do.
+const PULL_ENTRIES: usize = 16;
+
 /// A pull that finds nothing waits this long at the server.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
@@ -103,7 +106,8 @@ async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<
 
 async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
     let consumer = consumer(inbox, name).await?;
-    let stream = consumer.stream().max_messages_per_batch(PULL).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
+    let most = if name == ConsumerName::WorkerLedger { PULL_ENTRIES } else { PULL };
+    let stream = consumer.stream().max_messages_per_batch(most).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
     stream.messages().await.context("begin to pull")
 }
 

@@ -13,6 +13,7 @@ use common::{
 };
 use serde::de::DeserializeOwned;
 
+use super::many::{self, Part};
 use crate::{advance::Turn, workflow::Told};
 
 /// A message that nobody can be given.
@@ -28,8 +29,12 @@ pub(super) enum Incoming {
     ForWorkflow(WorkflowRef, Input),
     /// It is time to look for forgotten workflows: this time, by the server's clock.
     Sweep(Timestamp),
+    /// Many workflows are told something.
+    ForMany(Vec<Part>),
     /// It decides nothing.
     Nothing { why: String },
+    /// Another worker, or this one after its update, may understand it.
+    Later { why: String },
 }
 
 /// What one workflow is told, before its kind is known to the compiler.
@@ -48,6 +53,16 @@ enum Said {
 }
 
 impl Input {
+    /// The time that it waits for may have come.
+    pub(super) fn time_has_come(at: Timestamp) -> Self {
+        Self { at, said: Said::TimeHasCome, trace_parent: None }
+    }
+
+    /// A command, as it is stored.
+    pub(super) fn command(payload: Bytes, at: Timestamp) -> Self {
+        Self { at, said: Said::Command(payload), trace_parent: None }
+    }
+
     /// The same for a kind.
     ///
     /// # Errors
@@ -84,6 +99,9 @@ pub(super) fn route(
         (ConsumerName::WorkerDue, Subject::Due(workflow)) => {
             Ok(Incoming::ForWorkflow(workflow, input(Said::TimeHasCome)))
         }
+        (ConsumerName::WorkerDue, Subject::DueGroup(_)) => many::woken(message, at)
+            .map(Incoming::ForMany)
+            .map_err(|error| unroutable(format!("a wake-up call for many cannot be read: {error}"))),
         (ConsumerName::WorkerDue, Subject::SweepDue) => Ok(Incoming::Sweep(at)),
         (ConsumerName::WorkerWebhooks, Subject::Webhook(from, _)) => {
             if from != provider.name() {
@@ -95,6 +113,11 @@ pub(super) fn route(
                 None => Incoming::Nothing { why: "the webhook decides nothing".into() },
             })
         }
+        // Nothing is lost when it is unreadable for good: the inventory stops at such an entry, and the sweep asks again.
+        (ConsumerName::WorkerLedger, Subject::InventoryLedger) => Ok(match many::booked(message, at) {
+            Ok(parts) => Incoming::ForMany(parts),
+            Err(error) => Incoming::Later { why: format!("an entry of the ledger cannot be read: {error}") },
+        }),
         (_, other) => Err(unroutable(format!("a message on {other} has no business here"))),
     }
 }

@@ -27,18 +27,26 @@ enum Fate {
 }
 
 pub(super) async fn turn(nats: &Nats, workflow: WorkflowRef, message: &Taken, outcome: Outcome, most_failures: i64) {
-    match fate(workflow, message, outcome, most_failures) {
+    match fate(workflow, area_of(message.consumer), message.deliveries, outcome, most_failures) {
         Fate::UsedUp => ack(message).await,
         Fate::Later(why) => hand_back(message, &format!("{workflow}: {why}")).await,
         Fate::Park(area, reason) => park_in(nats, area, message, &reason).await,
     }
 }
 
-fn fate(workflow: WorkflowRef, message: &Taken, outcome: Outcome, most_failures: i64) -> Fate {
-    let area = area_of(message.consumer);
+/// A workflow's part of a message for many; an error says why it is not used up.
+pub(super) fn part(workflow: WorkflowRef, outcome: Outcome) -> Result<(), String> {
+    // It is tried again as a command, where failures are counted.
+    match fate(workflow, DeadLetterArea::Command, 0, outcome, i64::MAX) {
+        Fate::UsedUp => Ok(()),
+        Fate::Later(why) | Fate::Park(_, why) => Err(why),
+    }
+}
+
+fn fate(workflow: WorkflowRef, area: DeadLetterArea, deliveries: i64, outcome: Outcome, most_failures: i64) -> Fate {
     let later_unless = |most: i64, why: String| {
-        if message.deliveries >= most {
-            Fate::Park(area, format!("{why} (tried {} times)", message.deliveries))
+        if deliveries >= most {
+            Fate::Park(area, format!("{why} (tried {deliveries} times)"))
         } else {
             Fate::Later(why)
         }
@@ -89,7 +97,7 @@ fn area_of(consumer: ConsumerName) -> DeadLetterArea {
         ConsumerName::WorkerCommands => DeadLetterArea::Command,
         ConsumerName::WorkerWebhooks => DeadLetterArea::Webhook,
         ConsumerName::WorkerDue => DeadLetterArea::Due,
-        ConsumerName::Inventory => DeadLetterArea::Inventory,
+        ConsumerName::Inventory | ConsumerName::WorkerLedger => DeadLetterArea::Inventory,
     }
 }
 
@@ -97,6 +105,20 @@ fn area_of(consumer: ConsumerName) -> DeadLetterArea {
 pub(super) async fn nothing_to_do(message: &Taken, why: String) {
     tracing::info!(subject = %message.message.subject, why, "nothing to do");
     ack(message).await;
+}
+
+/// A message for many after the turns of all of them.
+pub(super) async fn many(message: &Taken, is_used_up: bool) {
+    if is_used_up {
+        ack(message).await;
+    } else {
+        hand_back(message, "not every workflow could be told").await;
+    }
+}
+
+/// A message that this worker cannot read, and another may.
+pub(super) async fn later(message: &Taken, why: &str) {
+    hand_back(message, why).await;
 }
 
 /// A sweep that failed is tried again.

@@ -9,9 +9,7 @@ async fn what_waits_is_known_by_workflow_until_it_is_acked() {
     let streams = TestStreams::provisioned().await;
     let nats = &streams.nats;
     let timers = Timers::new(nats.clone());
-    let set = |number, at| {
-        timers.schedule(Subject::Timer(checkout(number)), Subject::Due(checkout(number)), at, bytes::Bytes::new())
-    };
+    let set = |number, at| timers.set(checkout(number), at, None);
     set(1, after(time::now(), Duration::from_secs(3_600))).await.expect("set");
     set(2, time::now()).await.expect("set");
     let commands = Journal::start(nats.clone(), StreamName::Commands, Duration::from_secs(5));

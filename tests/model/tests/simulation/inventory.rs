@@ -12,7 +12,7 @@ use common::{
     streams::{INVENTORY_ACK_WAIT, StreamName},
     subject::Subject,
 };
-use inventory_service::ledger::{Answer, GroupDecision, Ledger, Request};
+use inventory_service::ledger::{Answer, Decision, GroupDecision, Ledger, Request};
 
 use crate::{
     messages::{Body, Queued},
@@ -114,7 +114,7 @@ impl Instance {
                     .lock()
                     .complain(format!("B14: the ledger refuses what no sound workflow asks: {refusal:?}"));
             }
-            self.answer(message, &decision.answer).await;
+            self.answer(message, decision).await;
         }
     }
 
@@ -176,8 +176,9 @@ impl Instance {
         }
     }
 
-    async fn answer(&self, message: &Queued, answer: &Answer) {
-        let Answer::Stock { workflow, answer } = answer else {
+    async fn answer(&self, message: &Queued, decision: &Decision) {
+        let (Answer::Stock { workflow, answer }, None) = (&decision.answer, &decision.movement) else {
+            // What moved is told by the ledger, which workers read.
             return self.server.lock().for_inventory.ack(message.number);
         };
         let command = CheckoutCommand::StockAnswer { answer: answer.clone() };

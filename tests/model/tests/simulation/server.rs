@@ -13,11 +13,14 @@ use async_nats::{HeaderMap, header};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::{
-    contracts::checkout::CheckoutCommand,
+    contracts::{
+        checkout::CheckoutCommand,
+        inventory::{LedgerEntry, Movement},
+    },
     headers,
     ids::{WorkflowId, WorkflowRef},
     nats::{
-        AppendError, Outgoing, Publish, Work,
+        AppendError, Outgoing, Publish,
         append::{Answer, Wire, append},
         read::{LastAtLeader, ReadError, Stored},
     },
@@ -89,8 +92,6 @@ pub struct Inner {
     pub timers: BTreeMap<WorkflowRef, Timestamp>,
     /// Whether somebody has purged TIMERS.
     pub timers_purged: bool,
-    /// What workers do beside their turns.
-    pub in_background: Vec<Work>,
     /// Publishes that are still on their way.
     pub late: Vec<(async_nats::Subject, HeaderMap, Bytes)>,
     /// The payment provider.
@@ -132,7 +133,6 @@ impl Server {
             for_inventory: Queue::default(),
             timers: BTreeMap::new(),
             timers_purged: false,
-            in_background: Vec::new(),
             late: Vec::new(),
             provider: Books::default(),
             truth: Truth::default(),
@@ -226,6 +226,7 @@ impl Inner {
             Subject::InventoryLedger => {
                 self.ledger.push(stored.clone());
                 self.check_entry(&stored);
+                self.tell_workers(&stored);
             }
             Subject::Command(workflow) => self.for_workers.put(Body::Command(workflow, stored.payload), now),
             Subject::InventoryCommand(_) => self.for_inventory.put(Body::Inventory(stored.payload), now),
@@ -236,8 +237,16 @@ impl Inner {
                     None => self.complain(format!("the schedule of {workflow} cannot be read: {at:?}")),
                 }
             }
-            Subject::TimerCancelled(workflow) => drop(self.timers.remove(&workflow)),
             other => self.complain(format!("nobody should publish on {other} here")),
+        }
+    }
+
+    /// Workers read the ledger: every part of an entry comes to its workflow as a command would.
+    fn tell_workers(&mut self, stored: &Stored) {
+        let Ok(entry) = serde_json::from_slice::<LedgerEntry>(&stored.payload) else { return };
+        for (workflow, answer) in entry.movements.iter().filter_map(Movement::answer) {
+            let command = serde_json::to_vec(&CheckoutCommand::StockAnswer { answer }).unwrap_or_default();
+            self.for_workers.put(Body::Command(workflow, command.into()), clock::now());
         }
     }
 }
@@ -314,10 +323,6 @@ pub struct Stream(pub Server, pub StreamName);
 impl Publish for Stream {
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
         append(&self.0, self.1, outgoing, PATIENCE).await
-    }
-
-    fn in_background(&self, work: Work) {
-        self.0.lock().in_background.push(work);
     }
 }
 

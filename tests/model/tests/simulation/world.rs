@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, task::Context, time::Duration};
 use common::{
     contracts::{checkout::CheckoutCommand, inventory::InventoryCommand},
     ids::{WorkflowId, WorkflowKind, WorkflowRef},
-    nats::Work,
     time::{Timestamp, after},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -115,7 +114,6 @@ impl World {
             Happening::TurnGoesOn => {
                 let which = self.server.lock().chance.below(self.workers.iter().map(Worker::turns).sum());
                 self.turn_goes_on(which);
-                self.background_goes_on();
             }
             Happening::WorkerTakes => {
                 let which = self.server.lock().chance.below(self.workers.len());
@@ -130,9 +128,6 @@ impl World {
             Happening::WorkerDies => {
                 let which = self.server.lock().chance.below(self.workers.len());
                 self.workers[which].die();
-                // What one worker loses, both lose here: nothing may depend on it.
-                let lost = std::mem::take(&mut self.server.lock().in_background);
-                drop(lost);
             }
             Happening::InventoryDies => {
                 let which = self.server.lock().chance.below(self.inventories.len());
@@ -142,15 +137,6 @@ impl World {
             }
             other => self.server.lock().happens(other),
         }
-    }
-
-    /// What is done beside turns goes on, too.
-    fn background_goes_on(&mut self) {
-        let work = std::mem::take(&mut self.server.lock().in_background);
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let goes_on = |mut work: Work| work.as_mut().poll(&mut context).is_pending().then_some(work);
-        let left: Vec<Work> = work.into_iter().filter_map(goes_on).collect();
-        self.server.lock().in_background.extend(left);
     }
 
     fn turn_goes_on(&mut self, mut which: usize) {
@@ -196,7 +182,6 @@ impl World {
             for which in 0..self.inventories.len() {
                 self.inventory_goes_on(which);
             }
-            self.background_goes_on();
             // A message that is handed back again and again, such as a webhook before its session, is no rest.
             if self.server.lock().timers_purged && next_sweep <= clock::now() {
                 next_sweep = after(clock::now(), SWEEP_INTERVAL);
