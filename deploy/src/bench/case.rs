@@ -11,7 +11,7 @@ use crate::nats_server::SyncPolicy;
 /// What a power cut does to what was acked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Durable {
+pub(super) enum Durable {
     /// Nothing: every write is synced (`sync_interval: always`). The figure that counts.
     Always,
     /// It loses up to two minutes: the server's default.
@@ -34,6 +34,26 @@ impl Durable {
     }
 }
 
+/// How checkouts come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Load {
+    /// So many are in flight at any time: who is served starts the next one. Shows how much comes through.
+    InFlight(u32),
+    /// So many start in each second, whether those before are served or not. Shows how long people wait: the time counts from
+    /// when one was to start, so a shop that stalls does not hide it.
+    PerSecond(u32),
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InFlight(count) => write!(f, "{count} in flight"),
+            Self::PerSecond(rate) => write!(f, "{rate} a second"),
+        }
+    }
+}
+
 /// One case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Case {
@@ -41,7 +61,7 @@ pub(super) struct Case {
     pub(super) sync: Durable,
     pub(super) workers: u8,
     pub(super) skus: u32,
-    pub(super) in_flight: u32,
+    pub(super) load: Load,
 }
 
 impl Case {
@@ -55,8 +75,8 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sync, workers, skus, in_flight, .. } = self;
+        let Self { sync, workers, skus, load, .. } = self;
         let mode = self.mode_word();
-        write!(f, "{mode}, {in_flight} in flight, sync {}, {skus} SKUs, {workers} workers", sync.as_str())
+        write!(f, "{mode}, {load}, sync {}, {skus} SKUs, {workers} workers", sync.as_str())
     }
 }

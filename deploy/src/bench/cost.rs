@@ -75,8 +75,7 @@ impl Meter {
     }
 }
 
-/// What the processes have committed: their journals count units; the inventory commits each message of the ledger and of the
-/// projection on its own.
+/// What the processes have committed: their journals count units; the inventory commits each message of the ledger on its own.
 async fn commits(stage: &Stage, messages: &BTreeMap<&'static str, u64>) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut commits = BTreeMap::new();
     let mut pages = vec![common::service::telemetry::render_metrics()];
@@ -102,9 +101,8 @@ async fn commits(stage: &Stage, messages: &BTreeMap<&'static str, u64>) -> anyho
             *commits.entry(format!("{stream} singles")).or_default() += count;
         }
     }
-    for stream in [StreamName::Inventory, StreamName::Stock] {
-        commits.insert(format!("{} singles", stream.as_str()), messages[stream.as_str()]);
-    }
+    let ledger = StreamName::Inventory.as_str();
+    commits.insert(format!("{ledger} singles"), messages[ledger]);
     Ok(commits)
 }
 
@@ -125,9 +123,17 @@ fn cpu_of(pid: u32) -> anyhow::Result<u64> {
 
 /// Most resident memory that a process has had, in megabytes.
 fn peak_memory_of(pid: u32) -> anyhow::Result<u64> {
+    Ok(status_kilobytes(pid, "VmHWM:")? / 1024)
+}
+
+/// The resident memory of a process, in bytes.
+pub(super) fn memory_of(pid: u32) -> anyhow::Result<u64> {
+    Ok(status_kilobytes(pid, "VmRSS:")? * 1024)
+}
+
+fn status_kilobytes(pid: u32, name: &str) -> anyhow::Result<u64> {
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("read the memory of {pid}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the memory of a process")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().context("the memory of a process")?;
-    Ok(kilobytes / 1024)
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory of a process")?;
+    line.trim().trim_end_matches(" kB").parse().context("the memory of a process")
 }

@@ -2,9 +2,8 @@
 //! histories' live subjects.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,28 +11,26 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_nats::HeaderMap;
-use bytes::Bytes;
 use common::{
     contracts::{
-        checkout::{CheckoutCommand, CheckoutEvent, Line, PaymentOutcome, RequestFingerprint},
+        checkout::{CheckoutCommand, Line, PaymentOutcome, RequestFingerprint},
         webhook::WebhookEvent,
     },
     headers,
     ids::{ProviderEventId, SessionId, WorkflowId, WorkflowKind, WorkflowRef},
     money::Money,
     nats::{Journal, Outgoing},
-    record::Record,
     streams::StreamName,
     subject::Subject,
 };
-use futures_util::StreamExt as _;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     case::Case,
-    flight::{Flights, Window},
+    flight::{Flight, Flights},
+    milestones::{Milestones, Told},
     provider,
-    report::Run,
+    report::{Measuring, Run},
     stage::Stage,
 };
 
@@ -44,39 +41,34 @@ const STORING: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Drive checkouts and measure.
-pub(super) async fn drive(stage: &Stage, case: &Case, warm_up: Duration, measure: Duration) -> anyhow::Result<Run> {
+pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> anyhow::Result<Run> {
     let driver = Arc::new(Driver::new(stage).await?);
-    let window = Window::after(warm_up, measure);
-    super::report::measured(stage, window, case.in_flight, move |flights| {
+    super::report::measured(stage, case.load, measuring, move |flights, started| {
         let driver = Arc::clone(&driver);
-        async move { driver.fly(&flights).await }
+        async move { driver.fly(&flights, started).await }
     })
     .await
 }
 
-/// What a waiting customer is told.
-enum Told {
-    Session(SessionId),
-    Settled,
-    Otherwise(String),
-}
-
-struct Driver {
+/// Somebody who starts checkouts and pays them.
+pub(super) struct Driver {
     commands: Journal,
     webhooks: Journal,
     lines: Vec<Line>,
     next: AtomicU64,
-    waiting: Arc<Waiting>,
+    milestones: Milestones,
 }
 
-type Waiting = Mutex<HashMap<WorkflowId, mpsc::UnboundedSender<Told>>>;
+/// A checkout that waits for its payment.
+pub(super) struct WaitingCheckout {
+    pub(super) id: WorkflowId,
+    session: SessionId,
+    price: Money,
+    told: mpsc::UnboundedReceiver<Told>,
+}
 
 impl Driver {
-    async fn new(stage: &Stage) -> anyhow::Result<Self> {
-        let waiting = Arc::new(Waiting::default());
-        let news = stage.nats.client.subscribe("live.history.checkout.*").await.context("listen to the histories")?;
-        stage.nats.client.flush().await.context("listen to the histories")?;
-        tokio::spawn(listen(news, Arc::clone(&waiting)));
+    pub(super) async fn new(stage: &Stage) -> anyhow::Result<Self> {
         let journal = |stream| Journal::start(stage.nats.clone(), stream, STORING);
         let lines = stage.articles.iter().map(|article| Line {
             sku: article.product.sku.clone(),
@@ -89,34 +81,49 @@ impl Driver {
             webhooks: journal(StreamName::Webhooks),
             lines: lines.collect(),
             next: AtomicU64::new(0),
-            waiting,
+            milestones: Milestones::listen(stage).await?,
         })
     }
 
     /// One checkout from its start to its end.
-    async fn fly(&self, flights: &Flights) -> anyhow::Result<()> {
+    async fn fly(&self, flights: &Flights, started: Instant) -> anyhow::Result<()> {
+        let checkout = self.until_waiting().await?;
+        let (id, got_session) = (checkout.id, Instant::now());
+        self.pay(&checkout).await?;
+        Self::until_paid(checkout).await?;
+        flights.settled(&Flight { started, got_session, reached: self.milestones.take(id) });
+        Ok(())
+    }
+
+    /// Start a checkout and wait until it can be paid.
+    pub(super) async fn until_waiting(&self) -> anyhow::Result<WaitingCheckout> {
+        self.begin().await?.has_session().await
+    }
+
+    /// Start a checkout; it has no session yet.
+    pub(super) async fn begin(&self) -> anyhow::Result<BegunCheckout> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let place = usize::try_from(number)? % self.lines.len();
         let line = &self.lines[place];
         let id = WorkflowId::random();
-        let (teller, mut told) = mpsc::unbounded_channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, teller);
-        let started = Instant::now();
+        let told = self.milestones.follow(id);
         self.start(id, line).await?;
-        let session = match heard(&mut told).await? {
-            Told::Session(session) => session,
-            Told::Settled => bail!("checkout {id} is paid before it had a session"),
-            Told::Otherwise(status) => bail!("checkout {id} was to get a session, but it is {status}"),
-        };
-        let got_session = Instant::now();
-        self.pay(id, session, line.unit_price).await?;
-        match heard(&mut told).await? {
-            Told::Settled => flights.settled(started, got_session),
+        Ok(BegunCheckout { id, price: line.unit_price, told })
+    }
+
+    /// Wait until a paid checkout is settled.
+    pub(super) async fn until_paid(mut checkout: WaitingCheckout) -> anyhow::Result<()> {
+        let id = checkout.id;
+        match heard(&mut checkout.told).await.with_context(|| format!("checkout {id} was to be paid"))? {
+            Told::Settled => Ok(()),
             Told::Session(_) => bail!("checkout {id} got a second session"),
             Told::Otherwise(status) => bail!("checkout {id} was to be paid, but it is {status}"),
         }
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        Ok(())
+    }
+
+    /// When a checkout got where; it is not followed any more.
+    pub(super) fn forget(&self, id: WorkflowId) {
+        self.milestones.take(id);
     }
 
     async fn start(&self, id: WorkflowId, line: &Line) -> anyhow::Result<()> {
@@ -138,7 +145,9 @@ impl Driver {
         Ok(())
     }
 
-    async fn pay(&self, id: WorkflowId, session_id: SessionId, amount: Money) -> anyhow::Result<()> {
+    /// The provider says that it is paid.
+    pub(super) async fn pay(&self, checkout: &WaitingCheckout) -> anyhow::Result<()> {
+        let (id, session_id, amount) = (checkout.id, checkout.session.clone(), checkout.price);
         let event_id: ProviderEventId = format!("evt_{}", id.as_uuid().simple()).parse()?;
         let event = WebhookEvent {
             id: event_id.clone(),
@@ -162,40 +171,25 @@ impl Driver {
     }
 }
 
-async fn heard(told: &mut mpsc::UnboundedReceiver<Told>) -> anyhow::Result<Told> {
-    tokio::time::timeout(PATIENCE, told.recv())
-        .await
-        .context("a checkout has not moved for a minute")?
-        .context("nobody tells")
+/// A checkout that has begun.
+pub(super) struct BegunCheckout {
+    pub(super) id: WorkflowId,
+    price: Money,
+    told: mpsc::UnboundedReceiver<Told>,
 }
 
-/// Tell whoever waits what has happened.
-async fn listen(mut news: async_nats::Subscriber, waiting: Arc<Waiting>) {
-    while let Some(message) = news.next().await {
-        let Some((id, told)) = read(&message) else { continue };
-        if let Some(teller) = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            // Nobody waits any more when this fails.
-            let _ = teller.send(told);
+impl BegunCheckout {
+    /// Wait until it can be paid.
+    pub(super) async fn has_session(mut self) -> anyhow::Result<WaitingCheckout> {
+        let id = self.id;
+        match heard(&mut self.told).await.with_context(|| format!("checkout {id} was to get a session"))? {
+            Told::Session(session) => Ok(WaitingCheckout { id, session, price: self.price, told: self.told }),
+            Told::Settled => bail!("checkout {id} is paid before it had a session"),
+            Told::Otherwise(status) => bail!("checkout {id} was to get a session, but it is {status}"),
         }
     }
 }
 
-fn read(message: &async_nats::Message) -> Option<(WorkflowId, Told)> {
-    let Ok(Subject::LiveHistory(workflow)) = message.subject.parse() else { return None };
-    let status = message.headers.as_ref()?.get(headers::STATUS)?.as_str();
-    let told = match status {
-        "reserving" | "opening_payment" | "settling" => return None,
-        "awaiting_payment" => Told::Session(session_of(&message.payload)?),
-        "paid" => Told::Settled,
-        other => Told::Otherwise(other.to_owned()),
-    };
-    Some((workflow.id, told))
-}
-
-fn session_of(payload: &Bytes) -> Option<SessionId> {
-    let record: Record<CheckoutEvent> = serde_json::from_slice(payload).ok()?;
-    record.events.into_iter().find_map(|event| match event {
-        CheckoutEvent::PaymentSessionOpened { session_id, .. } => Some(session_id),
-        _ => None,
-    })
+async fn heard(told: &mut mpsc::UnboundedReceiver<Told>) -> anyhow::Result<Told> {
+    tokio::time::timeout(PATIENCE, told.recv()).await.context("it has not moved for a minute")?.context("nobody tells")
 }

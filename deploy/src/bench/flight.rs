@@ -9,8 +9,13 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::milestones::{Reached, STAGES};
+
 /// Longer than anything that is measured.
 const LONGEST: Duration = Duration::from_secs(120);
+
+/// Where the distribution is drawn.
+const QUANTILES: [f64; 15] = [0.0, 0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0];
 
 /// What is measured: from the end of the warm-up, for a while.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,14 @@ impl Window {
     }
 }
 
+/// One checkout from its start to its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flight {
+    pub(super) started: Instant,
+    pub(super) got_session: Instant,
+    pub(super) reached: Reached,
+}
+
 /// The times of all checkouts that were settled within the window.
 #[derive(Debug)]
 pub(super) struct Flights {
@@ -57,32 +70,52 @@ pub(super) struct Flights {
 struct Times {
     to_session: Histogram<u64>,
     to_settled: Histogram<u64>,
+    stages: [StageTime; STAGES.len()],
+}
+
+/// All the time that checkouts have spent in one stage.
+#[derive(Debug, Clone, Copy, Default)]
+struct StageTime {
+    spent: Duration,
+    checkouts: u32,
 }
 
 /// One latency's distribution, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Latency {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) max_ms: f64,
+    /// Share of the checkouts, and the time within which they were served.
+    pub(super) distribution: Vec<(f64, f64)>,
 }
 
 impl Flights {
     pub(super) fn new(window: Window) -> anyhow::Result<Self> {
         let longest = u64::try_from(LONGEST.as_micros())?;
         let histogram = || Histogram::new_with_bounds(1, longest, 3);
-        let times = Times { to_session: histogram()?, to_settled: histogram()? };
+        let times =
+            Times { to_session: histogram()?, to_settled: histogram()?, stages: [StageTime::default(); STAGES.len()] };
         Ok(Self { window, times: Mutex::new(times) })
     }
 
     /// Take note of a checkout that is settled now.
-    pub(super) fn settled(&self, started: Instant, got_session: Instant) {
+    pub(super) fn settled(&self, flight: &Flight) {
         let now = Instant::now();
-        if self.window.contains(now) {
-            let mut times = self.lock();
-            let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-            times.to_session.saturating_record(micros(got_session - started));
-            times.to_settled.saturating_record(micros(now - started));
+        if !self.window.contains(now) {
+            return;
+        }
+        let mut times = self.lock();
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        times.to_session.saturating_record(micros(flight.got_session - flight.started));
+        times.to_settled.saturating_record(micros(now - flight.started));
+        let mut before = Some(flight.started);
+        for (stage, reached) in times.stages.iter_mut().zip(flight.reached) {
+            if let (Some(from), Some(to)) = (before, reached) {
+                stage.spent += to.saturating_duration_since(from);
+                stage.checkouts += 1;
+            }
+            before = reached;
         }
     }
 
@@ -98,6 +131,11 @@ impl Flights {
         latency(&self.lock().to_settled)
     }
 
+    /// The mean time of each stage, in milliseconds.
+    pub(super) fn stages_ms(&self) -> [f64; STAGES.len()] {
+        self.lock().stages.map(|stage| in_ms(stage.spent / stage.checkouts.max(1)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Times> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,10 +143,12 @@ impl Flights {
 
 fn latency(histogram: &Histogram<u64>) -> Latency {
     let ms = |micros: u64| in_ms(Duration::from_micros(micros));
+    let within = |quantile| ms(histogram.value_at_quantile(quantile));
     Latency {
-        p50_ms: ms(histogram.value_at_quantile(0.5)),
-        p99_ms: ms(histogram.value_at_quantile(0.99)),
+        p50_ms: within(0.5),
+        p99_ms: within(0.99),
         max_ms: ms(histogram.max()),
+        distribution: QUANTILES.map(|quantile| (quantile, within(quantile))).to_vec(),
     }
 }
 

@@ -1,12 +1,9 @@
 //! The whole way: requests to the gateway, payment at the sandbox, signed webhooks. How it ends is heard by a long poll, as a
 //! shop's back end would.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -16,24 +13,25 @@ use tokio::time::Instant;
 
 use super::{
     case::Case,
-    flight::{Flights, Window},
-    report::Run,
+    flight::{Flight, Flights},
+    milestones::Milestones,
+    report::{Measuring, Run},
     stage::Stage,
 };
 
 /// Drive checkouts and measure.
-pub(super) async fn drive(stage: &Stage, case: &Case, warm_up: Duration, measure: Duration) -> anyhow::Result<Run> {
+pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> anyhow::Result<Run> {
     let customers = Arc::new(Customers {
         http: stage.http.clone(),
         shop: format!("http://{}/api/checkout_session", stage.gateway),
         pay: format!("http://{}/api/submit_payment", stage.sandbox),
         skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
         next: AtomicU64::new(0),
+        milestones: Milestones::listen(stage).await?,
     });
-    let window = Window::after(warm_up, measure);
-    super::report::measured(stage, window, case.in_flight, move |flights| {
+    super::report::measured(stage, case.load, measuring, move |flights, started| {
         let customers = Arc::clone(&customers);
-        async move { customers.fly(&flights).await }
+        async move { customers.fly(&flights, started).await }
     })
     .await
 }
@@ -44,13 +42,13 @@ struct Customers {
     pay: String,
     skus: Vec<String>,
     next: AtomicU64,
+    milestones: Milestones,
 }
 
 impl Customers {
-    async fn fly(&self, flights: &Flights) -> anyhow::Result<()> {
+    async fn fly(&self, flights: &Flights, started: Instant) -> anyhow::Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
-        let started = Instant::now();
         let request = self.http.post(&self.shop).header("Idempotency-Key", format!("bench-{number}"));
         let answer =
             request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")?;
@@ -62,7 +60,8 @@ impl Customers {
         let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
         ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
         self.until_paid(&checkout).await?;
-        flights.settled(started, got_session);
+        let id = checkout["workflow_id"].as_str().context("an id")?.parse().context("an id")?;
+        flights.settled(&Flight { started, got_session, reached: self.milestones.take(id) });
         Ok(())
     }
 

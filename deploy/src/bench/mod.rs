@@ -7,36 +7,47 @@
 //!
 //! Every figure names its durability. The one that counts is `always`, which survives a power cut.
 //!
-//! Reading order: `case` (what is measured) → `stage` (where) → `engine`, `http` (the drivers) → `flight` (one checkout's
-//! times) → `cost` (what it took) → `raw` (what JetStream itself does) → `report`.
+//! Reading order: `case` (what is measured) → `stage` (where) → `engine`, `http` (the drivers) → `milestones`, `flight` (one
+//! checkout's times) → `cost`, `fsyncs` (what it took) → `raw` (what JetStream itself does) → `report`, `page`; then the
+//! questions that are measured in another way: `waiting`, `recovery`, `history`.
 
 mod case;
 mod cost;
 mod engine;
 mod flight;
+mod fsyncs;
+mod history;
 mod http;
+mod milestones;
+mod page;
 pub(crate) mod provider;
 mod raw;
+mod recovery;
 mod report;
 mod stage;
+mod waiting;
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use common::time::parse_duration;
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use crate::{
     output::{print_json, print_text},
     service_process::Launcher,
 };
-use case::{Case, Durable};
-use report::{CaseResult, Report};
+use case::{Case, Durable, Load};
+use history::HistoryArgs;
+use recovery::RecoveryArgs;
+use report::{CaseResult, Measuring, Report};
 use stage::Stage;
+use waiting::WaitingArgs;
 
 /// Which way checkouts come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Commands straight into JetStream, a provider that answers at once inside the worker: to compare with other engines.
@@ -48,51 +59,139 @@ pub enum Mode {
 // The text of `--help` is the command's own, so there is no doc comment here.
 #[allow(missing_docs, reason = "clap would show it as the first line of --help")]
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    cases: CasesArgs,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    /// What JetStream itself does on this machine.
+    Raw(RawArgs),
+    /// Everybody wants the same article: one SKU beside a hundred.
+    HotSku(HotSkuArgs),
+    /// Many checkouts wait for their payment: what each of them costs, and whether it slows a new one.
+    Waiting(WaitingArgs),
+    /// Every worker and the inventory service are killed while many checkouts are under way: how soon all go on.
+    Recovery(RecoveryArgs),
+    /// Many finished checkouts are in the streams: the same figures as with none, and how long the inventory takes to start.
+    History(HistoryArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct CasesArgs {
     /// Which ways in are measured.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::Engine, Mode::Http], value_name = "MODES")]
-    pub mode: Vec<Mode>,
+    mode: Vec<Mode>,
     /// How many checkouts are in flight, one case for each number.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256, 2_000], value_name = "NUMBERS",
         value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub in_flight: Vec<u32>,
+    in_flight: Vec<u32>,
+    /// Start so many checkouts in each second instead, whether those before are served or not; one case for each number.
+    #[arg(long, value_delimiter = ',', conflicts_with = "in_flight", value_name = "NUMBERS",
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: Vec<u32>,
     /// Whether the server syncs every write (what counts) or as it does by default (a power cut loses orders).
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Durable::Always], value_name = "SYNC")]
-    pub sync: Vec<Durable>,
+    sync: Vec<Durable>,
     /// How many articles are sold; with 1 everybody wants the same.
     #[arg(long, value_delimiter = ',', default_values_t = [100], value_name = "NUMBERS",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub skus: Vec<u32>,
+    skus: Vec<u32>,
     /// How many worker processes there are.
     #[arg(long, value_delimiter = ',', default_values_t = [1], value_name = "NUMBERS",
         value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub workers: Vec<u8>,
-    /// How often each case is measured; the table shows the least, the middle and the most.
-    #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub runs: u32,
-    /// How long is measured, after the warm-up.
-    #[arg(long, default_value = "6s", value_name = "TIME", value_parser = parse_duration)]
-    pub measure: Duration,
-    /// How long is driven before.
-    #[arg(long, default_value = "3s", value_name = "TIME", value_parser = parse_duration)]
-    pub warm_up: Duration,
-    /// Write the figures to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json_file: Option<PathBuf>,
-    /// Print one JSON document instead of a table.
-    #[arg(long)]
-    pub json: bool,
+    workers: Vec<u8>,
+    #[command(flatten)]
+    timing: TimingArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
-impl BenchArgs {
+/// How long and how often is measured.
+#[derive(Debug, Clone, Args)]
+struct TimingArgs {
+    /// How often each case is measured; the table shows the least, the middle and the most.
+    #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// How long is measured, after the warm-up.
+    #[arg(long, default_value = "6s", value_name = "TIME", value_parser = parse_duration)]
+    measure: Duration,
+    /// How long is driven before.
+    #[arg(long, default_value = "3s", value_name = "TIME", value_parser = parse_duration)]
+    warm_up: Duration,
+}
+
+/// Where the figures go.
+#[derive(Debug, Clone, Args)]
+struct OutputArgs {
+    /// Write the figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+    /// Print one JSON document instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Write a page with plots to this file; it opens without a network.
+    #[arg(long, value_name = "FILE")]
+    html_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct RawArgs {
+    /// Whether the server syncs every write or as it does by default.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Durable::Always, Durable::Default], value_name = "SYNC")]
+    sync: Vec<Durable>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+struct HotSkuArgs {
+    /// How many checkouts are in flight, one case for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 2_000], value_name = "NUMBERS",
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    in_flight: Vec<u32>,
+    #[command(flatten)]
+    timing: TimingArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl From<HotSkuArgs> for CasesArgs {
+    fn from(HotSkuArgs { in_flight, timing, output }: HotSkuArgs) -> Self {
+        Self {
+            mode: vec![Mode::Engine],
+            in_flight,
+            rate: Vec::new(),
+            sync: vec![Durable::Always],
+            skus: vec![1, 100],
+            workers: vec![1],
+            timing,
+            output,
+        }
+    }
+}
+
+impl CasesArgs {
+    fn loads(&self) -> Vec<Load> {
+        if self.rate.is_empty() {
+            self.in_flight.iter().copied().map(Load::InFlight).collect()
+        } else {
+            self.rate.iter().copied().map(Load::PerSecond).collect()
+        }
+    }
+
     fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for &sync in &self.sync {
             for &mode in &self.mode {
                 for &workers in &self.workers {
                     for &skus in &self.skus {
-                        for &in_flight in &self.in_flight {
-                            cases.push(Case { mode, sync, workers, skus, in_flight });
+                        for load in self.loads() {
+                            cases.push(Case { mode, sync, workers, skus, load });
                         }
                     }
                 }
@@ -102,49 +201,107 @@ impl BenchArgs {
     }
 }
 
-/// Measure every case and report.
+impl TimingArgs {
+    fn measuring(&self) -> Measuring {
+        Measuring { warm_up: self.warm_up, measure: self.measure, counts_fsyncs: false }
+    }
+}
+
+impl OutputArgs {
+    /// Figures that have no page of their own.
+    fn give(&self, figures: &impl Serialize, text: &str) -> anyhow::Result<()> {
+        if let Some(file) = &self.json_file {
+            let text = serde_json::to_string_pretty(figures).context("write the figures as JSON")?;
+            std::fs::write(file, text).with_context(|| format!("write the figures to {}", file.display()))?;
+        }
+        if self.json {
+            print_json(figures)?;
+        } else {
+            print_text(text);
+        }
+        Ok(())
+    }
+
+    fn give_report(&self, report: &Report) -> anyhow::Result<()> {
+        if let Some(file) = &self.html_file {
+            let page = page::page(report).context("draw the page")?;
+            std::fs::write(file, page).with_context(|| format!("write the page to {}", file.display()))?;
+        }
+        self.give(report, &report.to_text())
+    }
+}
+
+/// Measure and report.
 ///
 /// # Errors
-/// When a shop cannot be brought up, a checkout goes another way than it must, or the file cannot be written.
+/// When a shop cannot be brought up, a checkout goes another way than it must, or a file cannot be written.
 pub async fn run(args: &BenchArgs, launcher: &Launcher) -> anyhow::Result<()> {
     common::service::tls::install_tls_provider();
     common::service::telemetry::init_metrics();
-    let cases = args.cases();
-    let bar = ProgressBar::new(u64::try_from(cases.len()).unwrap_or(u64::MAX) * u64::from(args.runs));
+    match args.what.clone() {
+        None => run_cases(&args.cases, launcher).await,
+        Some(What::HotSku(args)) => run_cases(&args.into(), launcher).await,
+        Some(What::Raw(args)) => run_raw(&args).await,
+        Some(What::Waiting(args)) => waiting::run(&args, launcher).await,
+        Some(What::Recovery(args)) => recovery::run(&args, launcher).await,
+        Some(What::History(args)) => history::run(&args, launcher).await,
+    }
+}
+
+async fn run_raw(args: &RawArgs) -> anyhow::Result<()> {
+    let bar = ProgressBar::new_spinner();
     let mut report = Report::of_this_machine();
-    for &sync in &args.sync {
-        say(&bar, &format!("raw JetStream, sync {}", sync.as_str()));
+    measure_raw(&mut report, &args.sync, &bar).await?;
+    args.output.give(&report, &report.raw_text())
+}
+
+async fn measure_raw(report: &mut Report, syncs: &[Durable], bar: &ProgressBar) -> anyhow::Result<()> {
+    for &sync in syncs {
+        say(bar, &format!("raw JetStream, sync {}", sync.as_str()));
         report.raw.push(raw::measure(sync).await.context("measure JetStream itself")?);
     }
+    Ok(())
+}
+
+async fn run_cases(args: &CasesArgs, launcher: &Launcher) -> anyhow::Result<()> {
+    let cases = args.cases();
+    let bar = ProgressBar::new(u64::try_from(cases.len()).unwrap_or(u64::MAX) * u64::from(args.timing.runs));
+    let mut report = Report::of_this_machine();
+    measure_raw(&mut report, &args.sync, &bar).await?;
     for case in cases {
         let mut runs = Vec::new();
-        for number in 1..=args.runs {
-            say(&bar, &format!("{case}, run {number} of {}", args.runs));
-            // A shop of its own each time: what an earlier run has left behind is no part of the figure.
-            let stage = Stage::open(&case, launcher).await.with_context(|| format!("open a shop for {case}"))?;
-            let run = match case.mode {
-                Mode::Engine => engine::drive(&stage, &case, args.warm_up, args.measure).await,
-                Mode::Http => http::drive(&stage, &case, args.warm_up, args.measure).await,
-            };
-            runs.push(run.with_context(|| format!("drive {case}; logs are in {}", stage.log_dir().display()))?);
-            stage.close().await;
+        for number in 1..=args.timing.runs {
+            say(&bar, &format!("{case}, run {number} of {}", args.timing.runs));
+            runs.push(run_case(&case, args.timing.measuring(), launcher).await?);
             bar.inc(1);
         }
-        let result = CaseResult::of(&case, runs);
+        let mut result = CaseResult::of(&case, runs);
         say(&bar, &result.line());
+        if case.sync == Durable::Always && fsyncs::can_be_counted() {
+            say(&bar, &format!("{case}, once more while the server's syncs are counted"));
+            let counting = Measuring { counts_fsyncs: true, ..args.timing.measuring() };
+            result.fsyncs_per_checkout = run_case(&case, counting, launcher).await?.fsyncs_per_checkout();
+        }
         report.cases.push(result);
     }
     bar.finish_and_clear();
-    if let Some(file) = &args.json_file {
-        let text = serde_json::to_string_pretty(&report).context("write the figures as JSON")?;
-        std::fs::write(file, text).with_context(|| format!("write the figures to {}", file.display()))?;
+    args.output.give_report(&report)
+}
+
+/// One run in a shop of its own: what an earlier run has left behind is no part of the figure.
+async fn run_case(case: &Case, measuring: Measuring, launcher: &Launcher) -> anyhow::Result<report::Run> {
+    let stage = Stage::open(case, launcher).await.with_context(|| format!("open a shop for {case}"))?;
+    let run = drive(&stage, case, measuring).await;
+    let run = run.with_context(|| format!("drive {case}; logs are in {}", stage.log_dir().display()))?;
+    stage.close().await;
+    Ok(run)
+}
+
+async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> anyhow::Result<report::Run> {
+    match case.mode {
+        Mode::Engine => engine::drive(stage, case, measuring).await,
+        Mode::Http => http::drive(stage, case, measuring).await,
     }
-    if args.json {
-        print_json(&report)?
-    } else {
-        print_text(&report.to_text())
-    }
-    Ok(())
 }
 
 /// Progress for people, on standard error whether it is a terminal or not.

@@ -22,6 +22,12 @@ const PIPELINE: usize = 1_000;
 /// Messages of a batch.
 const BATCH: usize = 500;
 
+/// Sizes of a commit unit.
+const UNITS: [usize; 7] = [2, 4, 8, 16, 32, 64, 128];
+
+/// How often each is measured.
+const UNIT_REPEATS: usize = 20;
+
 /// As large as a record of a checkout.
 const MESSAGE_BYTES: usize = 500;
 
@@ -35,6 +41,33 @@ pub(super) struct Raw {
     pub(super) pipelined_per_second: f64,
     /// Messages per second in atomic batches of 500.
     pub(super) batched_per_second: f64,
+    /// What one commit unit takes, by its size.
+    pub(super) units: Vec<Unit>,
+}
+
+/// So many messages that are stored together, half of the time in the middle.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Unit {
+    messages: usize,
+    /// Each a publish of its own, all on the wire at once.
+    singles_ms: f64,
+    /// One atomic batch.
+    batch_ms: f64,
+}
+
+impl Raw {
+    pub(super) fn to_text(&self) -> String {
+        let Self { sync, sequential_ms, pipelined_per_second, batched_per_second, units } = self;
+        let sync = sync.as_str();
+        let mut text = format!(
+            "raw JetStream, sync {sync}: {sequential_ms:.2} ms a publish, {pipelined_per_second:.0}/s pipelined, \
+             {batched_per_second:.0}/s in batches of {BATCH}\n"
+        );
+        let times =
+            units.iter().map(|unit| format!("{}: {:.1} / {:.1}", unit.messages, unit.singles_ms, unit.batch_ms));
+        text += &format!("  a unit as singles / as a batch, ms: {}\n", times.collect::<Vec<_>>().join(", "));
+        text
+    }
 }
 
 pub(super) async fn measure(sync: Durable) -> anyhow::Result<Raw> {
@@ -66,21 +99,45 @@ pub(super) async fn measure(sync: Durable) -> anyhow::Result<Raw> {
 
     let (mut count, started) = (0, Instant::now());
     while started.elapsed() < SPAN {
-        batch(&nats, &message).await?;
+        batch(&nats, &message, BATCH).await?;
         count += BATCH;
     }
     let batched_per_second = per_second(count, started.elapsed());
+    let mut units = Vec::with_capacity(UNITS.len());
+    for messages in UNITS {
+        units.push(unit(&nats, &message, messages).await?);
+    }
     server.stop().await?;
-    Ok(Raw { sync, sequential_ms, pipelined_per_second, batched_per_second })
+    Ok(Raw { sync, sequential_ms, pipelined_per_second, batched_per_second, units })
 }
 
-async fn batch(nats: &Nats, message: &Bytes) -> anyhow::Result<()> {
+/// In turn, so that both meet the same minute.
+async fn unit(nats: &Nats, message: &Bytes, messages: usize) -> anyhow::Result<Unit> {
+    let (mut singles, mut batches) = (Vec::new(), Vec::new());
+    for _ in 0..UNIT_REPEATS {
+        let started = Instant::now();
+        let publishes = (0..messages).map(|_| nats.client.request("raw.unit", message.clone()));
+        futures_util::future::try_join_all(publishes).await.context("publish")?;
+        singles.push(started.elapsed());
+        let started = Instant::now();
+        batch(nats, message, messages).await?;
+        batches.push(started.elapsed());
+    }
+    Ok(Unit { messages, singles_ms: middle_ms(singles), batch_ms: middle_ms(batches) })
+}
+
+fn middle_ms(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(0.0, |middle| in_ms(*middle))
+}
+
+async fn batch(nats: &Nats, message: &Bytes, messages: usize) -> anyhow::Result<()> {
     let id = Uuid::now_v7().simple().to_string();
-    for number in 1..=BATCH {
+    for number in 1..=messages {
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_BATCH_ID, id.as_str());
         headers.insert(header::NATS_BATCH_SEQUENCE, number.to_string());
-        if number == BATCH {
+        if number == messages {
             headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
             nats.client.request_with_headers("raw.batch", headers, message.clone()).await.context("commit a batch")?;
         } else {

@@ -1,16 +1,19 @@
 //! The figures, for eyes and for programs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL};
 use futures_util::future::try_join_all;
 use serde::Serialize;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    case::Case,
+    case::{Case, Load},
     cost::{Cost, Meter},
     flight::{Flights, Latency, Window},
+    fsyncs::Counting,
+    milestones::STAGES,
     raw::{Raw, per_second},
     stage::Stage,
 };
@@ -21,6 +24,8 @@ pub(super) struct Report {
     /// When, and on what.
     machine: Machine,
     pub(super) raw: Vec<Raw>,
+    /// Where the time of a checkout goes.
+    stages: [&'static str; STAGES.len()],
     pub(super) cases: Vec<CaseResult>,
 }
 
@@ -42,16 +47,22 @@ pub(super) struct Run {
     checkouts: u64,
     to_session: Latency,
     to_settled: Latency,
+    /// The mean time of each stage, in milliseconds; their names are in the report.
+    stages_ms: [f64; STAGES.len()],
     cost: Cost,
     load: String,
+    /// How often the server synced a file, where that was counted.
+    fsyncs: Option<u64>,
 }
 
 /// One case, measured several times.
 #[derive(Debug, Serialize)]
 pub(super) struct CaseResult {
-    case: Case,
+    pub(super) case: Case,
     /// From the slowest to the fastest.
     runs: Vec<Run>,
+    /// Files that the server synced for each checkout, counted in a run of its own.
+    pub(super) fsyncs_per_checkout: Option<f64>,
 }
 
 impl Report {
@@ -63,24 +74,10 @@ impl Report {
             load_before: load(),
             is_release_build: !cfg!(debug_assertions),
         };
-        Self { machine, raw: Vec::new(), cases: Vec::new() }
+        Self { machine, raw: Vec::new(), stages: STAGES, cases: Vec::new() }
     }
 
     pub(super) fn to_text(&self) -> String {
-        let Machine { processors, load_before, is_release_build, .. } = &self.machine;
-        let mut text = format!("{processors} processors, load before {load_before}\n");
-        if !is_release_build {
-            text += "THIS IS A DEBUG BUILD: its figures say nothing; use `cargo run --release`\n";
-        }
-        for raw in &self.raw {
-            text += &format!(
-                "raw JetStream, sync {}: {:.2} ms a publish, {:.0}/s pipelined, {:.0}/s in batches\n",
-                raw.sync.as_str(),
-                raw.sequential_ms,
-                raw.pipelined_per_second,
-                raw.batched_per_second
-            );
-        }
         let mut table = Table::new();
         table.load_style(UTF8_FULL).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header([
@@ -91,22 +88,36 @@ impl Report {
             "CPU ms",
             "messages",
             "commits",
+            "fsyncs",
             "peak MB",
         ]);
         for result in &self.cases {
             table.add_row(result.row());
         }
-        text + &table.to_string()
+        self.raw_text() + &table.to_string()
+    }
+
+    /// The machine, and what JetStream does on it.
+    pub(super) fn raw_text(&self) -> String {
+        let Machine { processors, load_before, is_release_build, .. } = &self.machine;
+        let mut text = format!("{processors} processors, load before {load_before}\n");
+        if !is_release_build {
+            text += "THIS IS A DEBUG BUILD: its figures say nothing; use `cargo run --release`\n";
+        }
+        for raw in &self.raw {
+            text += &raw.to_text();
+        }
+        text
     }
 }
 
 impl CaseResult {
     pub(super) fn of(case: &Case, mut runs: Vec<Run>) -> Self {
         runs.sort_by(|left, right| left.per_second.total_cmp(&right.per_second));
-        Self { case: case.clone(), runs }
+        Self { case: case.clone(), runs, fsyncs_per_checkout: None }
     }
 
-    fn middle(&self) -> &Run {
+    pub(super) fn middle(&self) -> &Run {
         &self.runs[self.runs.len() / 2]
     }
 
@@ -127,7 +138,7 @@ impl CaseResult {
             format!(
                 "{} {}\nsync {}\n{} SKUs, {} workers",
                 case.mode_word(),
-                case.in_flight,
+                case.load,
                 case.sync.as_str(),
                 case.skus,
                 case.workers
@@ -138,22 +149,42 @@ impl CaseResult {
             run.each(&run.cost.cpu_ms),
             run.each(&run.cost.messages),
             run.each(&run.cost.commits),
+            self.fsyncs_per_checkout.map_or_else(|| "–".to_owned(), |count| format!("{count:.2}")),
             run.cost.peak_memory_mb.iter().map(|(name, mb)| format!("{mb} {name}")).collect::<Vec<_>>().join("\n"),
         ]
     }
 }
 
 impl Run {
-    fn new(window: Window, flights: &Flights, cost: Cost) -> anyhow::Result<Self> {
+    fn new(window: Window, flights: &Flights, used: Used) -> anyhow::Result<Self> {
         let checkouts = flights.count();
         Ok(Self {
             per_second: per_second(usize::try_from(checkouts).context("count checkouts")?, window.length()),
             checkouts,
             to_session: flights.to_session(),
             to_settled: flights.to_settled(),
-            cost,
+            stages_ms: flights.stages_ms(),
+            cost: used.cost,
             load: load(),
+            fsyncs: used.fsyncs,
         })
+    }
+
+    pub(super) fn per_second(&self) -> f64 {
+        self.per_second
+    }
+
+    pub(super) fn to_session(&self) -> &Latency {
+        &self.to_session
+    }
+
+    pub(super) fn stages_ms(&self) -> [f64; STAGES.len()] {
+        self.stages_ms
+    }
+
+    /// Files that the server synced for each checkout, where that was counted.
+    pub(super) fn fsyncs_per_checkout(&self) -> Option<f64> {
+        self.fsyncs.map(|count| share(count, self.checkouts))
     }
 
     /// What each part took per checkout, and all of them.
@@ -167,34 +198,98 @@ impl Run {
     }
 }
 
-/// Keep so many checkouts in flight until the window is over, and measure what came of it and what it took.
-pub(super) async fn measured<F, Flying>(stage: &Stage, window: Window, in_flight: u32, fly: F) -> anyhow::Result<Run>
+/// How a run is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measuring {
+    /// How long is driven before.
+    pub(super) warm_up: Duration,
+    /// How long is measured.
+    pub(super) measure: Duration,
+    /// Whether the server's syncs are counted, which slows it down.
+    pub(super) counts_fsyncs: bool,
+}
+
+/// Drive checkouts until the window is over, and measure what came of it and what it took. `fly` is told when its checkout was
+/// to start.
+pub(super) async fn measured<F, Flying>(stage: &Stage, load: Load, measuring: Measuring, fly: F) -> anyhow::Result<Run>
 where
-    F: Fn(Arc<Flights>) -> Flying + Clone + Send + 'static,
-    Flying: Future<Output = anyhow::Result<()>> + Send,
+    F: Fn(Arc<Flights>, Instant) -> Flying + Clone + Send + 'static,
+    Flying: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
+    let window = Window::after(measuring.warm_up, measuring.measure);
     let flights = Arc::new(Flights::new(window)?);
-    let flying = try_join_all((0..in_flight).map(|_| {
-        let (fly, flights) = (fly.clone(), Arc::clone(&flights));
+    let flying = async {
+        match load {
+            Load::InFlight(count) => keep_in_flight(count, window, &flights, fly).await,
+            Load::PerSecond(rate) => start_at_a_rate(rate, window, &flights, fly).await,
+        }
+    };
+    let (used, ()) = tokio::try_join!(used_within(stage, window, measuring.counts_fsyncs), flying)?;
+    Run::new(window, &flights, used)
+}
+
+async fn keep_in_flight<F, Flying>(count: u32, window: Window, flights: &Arc<Flights>, fly: F) -> anyhow::Result<()>
+where
+    F: Fn(Arc<Flights>, Instant) -> Flying + Clone + Send + 'static,
+    Flying: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let customers = (0..count).map(|_| {
+        let (fly, flights) = (fly.clone(), Arc::clone(flights));
         let customer = tokio::spawn(async move {
             while !window.is_over() {
-                fly(Arc::clone(&flights)).await?;
+                fly(Arc::clone(&flights), Instant::now()).await?;
             }
             anyhow::Ok(())
         });
         async move { customer.await.context("a customer broke off")? }
-    }));
-    let (cost, _) = tokio::try_join!(used_within(stage, window), flying)?;
-    Run::new(window, &flights, cost)
+    });
+    try_join_all(customers).await?;
+    Ok(())
+}
+
+/// Whoever was to start while the driver slept starts late, and its time counts from when it was to start.
+async fn start_at_a_rate<F, Flying>(rate: u32, window: Window, flights: &Arc<Flights>, fly: F) -> anyhow::Result<()>
+where
+    F: Fn(Arc<Flights>, Instant) -> Flying + Send,
+    Flying: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let between = Duration::from_secs(1) / rate.max(1);
+    let mut flying = JoinSet::new();
+    let mut due = Instant::now();
+    while !window.is_over() {
+        tokio::time::sleep_until(due).await;
+        flying.spawn(fly(Arc::clone(flights), due));
+        due += between;
+        while let Some(landed) = flying.try_join_next() {
+            landed.context("a customer broke off")??;
+        }
+    }
+    while let Some(landed) = flying.join_next().await {
+        landed.context("a customer broke off")??;
+    }
+    Ok(())
 }
 
 /// What was used within the window.
-async fn used_within(stage: &Stage, window: Window) -> anyhow::Result<Cost> {
+struct Used {
+    cost: Cost,
+    fsyncs: Option<u64>,
+}
+
+async fn used_within(stage: &Stage, window: Window, counts_fsyncs: bool) -> anyhow::Result<Used> {
     tokio::time::sleep_until(window.from()).await;
+    let counting = match stage.server_pid().filter(|_| counts_fsyncs) {
+        Some(pid) => Some(Counting::begin(pid).await?),
+        None => None,
+    };
     let before = Meter::read(stage).await?;
     tokio::time::sleep_until(window.to()).await;
     let after = Meter::read(stage).await?;
-    before.until(&after, stage)
+    let fsyncs = match counting {
+        Some(counting) => Some(counting.end().await?),
+        None => None,
+    };
+    Ok(Used { cost: before.until(&after, stage)?, fsyncs })
 }
 
 #[allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a measured share, not money")]

@@ -53,10 +53,21 @@ pub(super) struct Stage {
     pub(super) gateway: SocketAddr,
     pub(super) sandbox: SocketAddr,
     folder: TempDir,
+    case: Case,
+    launcher: Launcher,
+    services: Vec<Service>,
 }
 
 impl Stage {
+    /// A shop that is open.
     pub(super) async fn open(case: &Case, launcher: &Launcher) -> anyhow::Result<Self> {
+        let mut stage = Self::prepare(case, launcher).await?;
+        stage.start_all().await?;
+        Ok(stage)
+    }
+
+    /// A server with streams and a catalogue; no service runs yet.
+    pub(super) async fn prepare(case: &Case, launcher: &Launcher) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir().context("create a folder for the run")?;
         let server = start_server(case.sync, folder.path()).await?;
         let nats = connect(&NatsOptions { nats_url: server.client_url(), nats_creds: None }, "bench").await?;
@@ -67,10 +78,11 @@ impl Stage {
         provision(&nats, &Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability }).await?;
         let articles = articles(case.skus)?;
         seed(&nats, &articles).await?;
+        let log_dir = folder.path().join("logs");
+        std::fs::create_dir_all(&log_dir).with_context(|| format!("create {}", log_dir.display()))?;
 
         let ports = free_ports::<20>()?;
         let address = |place: usize| SocketAddr::from(([127, 0, 0, 1], ports[place]));
-        let (gateway, sandbox) = (address(0), address(1));
         let mut services: Vec<Service> = (0..case.workers).map(Service::Worker).collect();
         services.push(Service::Inventory(0));
         let monitors: BTreeMap<Service, SocketAddr> =
@@ -78,25 +90,98 @@ impl Stage {
         if case.mode == Mode::Http {
             services.extend([Service::Gateway(0), Service::Sandbox]);
         }
-        let log_dir = folder.path().join("logs");
-        std::fs::create_dir_all(&log_dir).with_context(|| format!("create {}", log_dir.display()))?;
-        let mut processes = BTreeMap::new();
-        for service in services {
-            let recipe = Recipe {
-                binary: launcher.binary.clone(),
-                before: launcher.before.clone(),
-                log_dir: log_dir.clone(),
-                arguments: arguments(service, case, folder.path(), &server, monitors.get(&service), gateway, sandbox),
-                // One line per decision would be measured, too.
-                environment: [("RUST_LOG".to_owned(), "warn".to_owned())].into(),
-            };
-            let process = Process::start(service, &recipe).with_context(|| format!("start {service:?}"))?;
-            processes.insert(service, process);
-        }
         let http = Client::builder().pool_max_idle_per_host(usize::MAX).timeout(Duration::from_secs(60)).build()?;
-        let stage = Self { processes, server, nats, http, articles, monitors, gateway, sandbox, folder };
-        stage.until_open(case).await?;
-        Ok(stage)
+        let (case, launcher, processes) = (case.clone(), launcher.clone(), BTreeMap::new());
+        let (gateway, sandbox) = (address(0), address(1));
+        Ok(Self {
+            processes,
+            server,
+            nats,
+            http,
+            articles,
+            monitors,
+            gateway,
+            sandbox,
+            folder,
+            case,
+            launcher,
+            services,
+        })
+    }
+
+    /// Start every service, and wait until the shop is open.
+    pub(super) async fn start_all(&mut self) -> anyhow::Result<()> {
+        for service in self.services.clone() {
+            self.start(service)?;
+        }
+        self.until_open(&self.case).await
+    }
+
+    /// Start a service, or start it again.
+    pub(super) fn start(&mut self, service: Service) -> anyhow::Result<()> {
+        let arguments = arguments(
+            service,
+            &self.case,
+            self.folder.path(),
+            &self.server,
+            self.monitors.get(&service),
+            self.gateway,
+            self.sandbox,
+        );
+        let recipe = Recipe {
+            binary: self.launcher.binary.clone(),
+            before: self.launcher.before.clone(),
+            log_dir: self.log_dir(),
+            arguments,
+            // One line per decision would be measured, too.
+            environment: [("RUST_LOG".to_owned(), "warn".to_owned())].into(),
+        };
+        let process = Process::start(service, &recipe).with_context(|| format!("start {service:?}"))?;
+        self.processes.insert(service, process);
+        Ok(())
+    }
+
+    /// kill -9, all at once.
+    pub(super) fn kill_workers_and_inventory(&mut self) {
+        for service in self.workers_and_inventory() {
+            if let Some(mut process) = self.processes.remove(&service) {
+                process.kill();
+            }
+        }
+    }
+
+    /// Ask a service to stop, and wait until it has.
+    pub(super) async fn stop(&mut self, service: Service) -> anyhow::Result<()> {
+        let Some(mut process) = self.processes.remove(&service) else { return Ok(()) };
+        process.signal(rustix::process::Signal::TERM).with_context(|| format!("stop {service:?}"))?;
+        let asked = Instant::now();
+        while process.ended().with_context(|| format!("wait for {service:?}"))?.is_none() {
+            ensure!(asked.elapsed() < OPENING_PATIENCE, "{service:?} does not stop: see {}", self.log_dir().display());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// One worker, and the inventory service.
+    pub(super) fn start_workers_and_inventory(&mut self) -> anyhow::Result<()> {
+        self.workers_and_inventory().into_iter().try_for_each(|service| self.start(service))
+    }
+
+    fn workers_and_inventory(&self) -> Vec<Service> {
+        let is_one = |service: &&Service| matches!(service, Service::Worker(_) | Service::Inventory(_));
+        self.services.iter().filter(is_one).copied().collect()
+    }
+
+    /// Whether a service says that it is ready.
+    pub(super) async fn is_ready(&self, service: Service) -> bool {
+        let Some(address) = self.monitors.get(&service) else { return false };
+        let answer = self.http.get(format!("http://{address}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Where the server keeps its streams.
+    pub(super) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("nats")
     }
 
     async fn until_open(&self, case: &Case) -> anyhow::Result<()> {
@@ -109,13 +194,13 @@ impl Stage {
     }
 
     async fn is_open(&self, case: &Case) -> bool {
-        let is_ok =
-            async |url: String| self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success());
-        for address in self.monitors.values() {
-            if !is_ok(format!("http://{address}/readyz")).await {
+        for service in self.monitors.keys() {
+            if !self.is_ready(*service).await {
                 return false;
             }
         }
+        let is_ok =
+            async |url: String| self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success());
         case.mode == Mode::Engine
             || is_ok(format!("http://{}/readyz", self.gateway)).await
                 && is_ok(format!("http://{}/livez", self.sandbox)).await
@@ -133,6 +218,10 @@ impl Stage {
         let services = self.processes.iter().map(|(service, process)| (service.subcommand(), process.id()));
         let server = self.server.pid().map(|pid| ("nats-server", pid));
         services.chain(server).chain([("driver", std::process::id())]).collect()
+    }
+
+    pub(super) fn server_pid(&self) -> Option<u32> {
+        self.server.pid()
     }
 
     pub(super) fn log_dir(&self) -> PathBuf {
