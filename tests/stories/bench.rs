@@ -77,7 +77,7 @@ fn a_recovery_from_the_death_of_everybody_is_measured() {
 fn finished_checkouts_are_written_and_new_ones_are_measured_beside_them() {
     let figures = bench("history --finished 600 --in-flight 2 --runs 1 --warm-up 500ms --measure 1s");
     assert_eq!(figures["finished"], 600);
-    for start in ["inventory_start_from_ledger_ms", "inventory_start_from_snapshot_ms", "worker_start_ms"] {
+    for start in ["inventory_start_from_ledger_ms", "inventory_start_from_snapshot_ms"] {
         assert!(figures[start].as_f64() > Some(0.0), "{figures}");
     }
     let compared = &figures["cases"][0];
