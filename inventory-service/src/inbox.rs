@@ -17,7 +17,7 @@ use async_nats::{
     },
 };
 use common::{
-    contracts::inventory::{InventoryCommand, InventoryGroup},
+    contracts::inventory::InventoryGroup,
     headers,
     ids::WorkflowRef,
     nats::Nats,
@@ -102,12 +102,7 @@ impl Incoming {
     /// The workflow whose answer a person waits for, instead of a worker.
     pub(crate) fn answered_in_person(&self) -> Option<WorkflowRef> {
         self.answer_inbox()?;
-        match &self.request.as_ref().ok()?.command {
-            InventoryCommand::Reserve { workflow, .. }
-            | InventoryCommand::Commit { workflow }
-            | InventoryCommand::Release { workflow } => Some(*workflow),
-            InventoryCommand::Restock { .. } => None,
-        }
+        self.request.as_ref().ok()?.command.workflow()
     }
 }
 

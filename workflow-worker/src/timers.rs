@@ -111,22 +111,27 @@ impl Call {
 
 /// Calls for almost the same time become one, at the latest of their times.
 fn in_groups(unit: Vec<Outgoing>) -> Vec<Folded> {
-    let mut calls: Vec<Call> =
-        unit.iter().enumerate().filter_map(|(place, message)| Call::read(place, message)).collect();
+    let alone = |place: usize| Folded { message: unit[place].clone(), places: vec![place] };
+    let (mut calls, mut folded) = (Vec::with_capacity(unit.len()), Vec::new());
+    for (place, message) in unit.iter().enumerate() {
+        match Call::read(place, message) {
+            Some(call) => calls.push(call),
+            None => folded.push(alone(place)),
+        }
+    }
     calls.sort_by_key(|call| call.at);
-    let mut folded = Vec::new();
     let mut rest = calls.as_slice();
     while let Some(first) = rest.first() {
         let together = rest.partition_point(|call| call.at <= after(first.at, SLACK));
         let (group, later) = rest.split_at(together);
         rest = later;
-        if let Some(message) = one_call(group) {
-            folded.push(Folded { message, places: group.iter().map(|call| call.place).collect() });
+        match one_call(group) {
+            Some(message) => {
+                folded.push(Folded { message, places: group.iter().map(|call| call.place).collect() });
+            }
+            None => folded.extend(group.iter().map(|call| alone(call.place))),
         }
     }
-    let in_a_group: Vec<usize> = folded.iter().flat_map(|group| group.places.iter().copied()).collect();
-    let others = unit.into_iter().enumerate().filter(|(place, _)| !in_a_group.contains(place));
-    folded.extend(others.map(|(place, message)| Folded { message, places: vec![place] }));
     folded
 }
 

@@ -53,6 +53,17 @@ pub enum InventoryCommand {
     },
 }
 
+impl InventoryCommand {
+    /// Who asks; none for goods that come in.
+    #[must_use]
+    pub fn workflow(&self) -> Option<WorkflowRef> {
+        match self {
+            Self::Reserve { workflow, .. } | Self::Commit { workflow } | Self::Release { workflow } => Some(*workflow),
+            Self::Restock { .. } => None,
+        }
+    }
+}
+
 /// Several commands in one message, on `inventory.group.<id>` (an id of the message's own): one commit, one delivery and one
 /// ack for all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

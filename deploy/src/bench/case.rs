@@ -65,6 +65,11 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// So many in flight past HTTP, with what counts for everything else.
+    pub(super) fn engine(in_flight: u32) -> Self {
+        Self { mode: Mode::Engine, sync: Durable::Always, workers: 1, skus: 100, load: Load::InFlight(in_flight) }
+    }
+
     pub(super) fn mode_word(&self) -> &'static str {
         match self.mode {
             Mode::Engine => "engine",

@@ -23,6 +23,8 @@ use common::{
     streams::StreamName,
     subject::Subject,
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use indicatif::ProgressBar;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -36,6 +38,9 @@ use super::{
 
 /// How long a publish is tried.
 const STORING: Duration = Duration::from_secs(15);
+
+/// Checkouts that are started or paid at a time where many are to wait.
+pub(super) const AT_A_TIME: usize = 1_000;
 
 /// Longer than any checkout takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,6 +103,16 @@ impl Driver {
     /// Start a checkout and wait until it can be paid.
     pub(super) async fn until_waiting(&self) -> anyhow::Result<WaitingCheckout> {
         self.begin().await?.has_session().await
+    }
+
+    /// Start so many checkouts, and wait until all of them can be paid.
+    pub(super) async fn until_all_wait(&self, count: u32, bar: &ProgressBar) -> anyhow::Result<Vec<WaitingCheckout>> {
+        let begin = async |_| {
+            let waiting = self.until_waiting().await;
+            bar.inc(1);
+            waiting
+        };
+        stream::iter(0..count).map(begin).buffer_unordered(AT_A_TIME).try_collect().await
     }
 
     /// Start a checkout; it has no session yet.

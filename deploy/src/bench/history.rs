@@ -33,14 +33,7 @@ use workflow_worker::{
     workflows::checkout::Checkout,
 };
 
-use super::{
-    Mode, OutputArgs, TimingArgs,
-    case::{Case, Durable, Load},
-    engine, provider,
-    report::Run,
-    say,
-    stage::Stage,
-};
+use super::{OutputArgs, TimingArgs, case::Case, engine, provider, report::Run, say, stage::Stage};
 use crate::service_process::{Launcher, Service};
 
 /// Checkouts that are written at a time: enough to fill batches.
@@ -89,23 +82,19 @@ struct Compared {
     full: Vec<Run>,
 }
 
-fn case(in_flight: u32) -> Case {
-    Case { mode: Mode::Engine, sync: Durable::Always, workers: 1, skus: 100, load: Load::InFlight(in_flight) }
-}
-
 pub(super) async fn run(args: &HistoryArgs, launcher: &Launcher) -> anyhow::Result<()> {
     let bar = ProgressBar::new(u64::from(args.finished));
     let mut empty = Vec::new();
     for &in_flight in &args.in_flight {
-        say(&bar, &format!("{}, nothing finished yet", case(in_flight)));
+        say(&bar, &format!("{}, nothing finished yet", Case::engine(in_flight)));
         let mut runs = Vec::new();
         for _ in 0..args.timing.runs {
-            runs.push(super::run_case(&case(in_flight), args.timing.measuring(), launcher).await?);
+            runs.push(super::run_case(&Case::engine(in_flight), args.timing.measuring(), launcher).await?);
         }
         empty.push(runs);
     }
 
-    let mut stage = Stage::prepare(&case(1), launcher).await?;
+    let mut stage = Stage::prepare(&Case::engine(1), launcher).await?;
     say(&bar, &format!("{} finished checkouts are written", args.finished));
     let writing = Instant::now();
     sell_past_the_services(&stage, args.finished, &bar).await?;
@@ -119,10 +108,10 @@ pub(super) async fn run(args: &HistoryArgs, launcher: &Launcher) -> anyhow::Resu
 
     let mut cases = Vec::new();
     for (&in_flight, empty) in args.in_flight.iter().zip(empty) {
-        say(&bar, &format!("{}, {} finished", case(in_flight), args.finished));
+        say(&bar, &format!("{}, {} finished", Case::engine(in_flight), args.finished));
         let mut full = Vec::new();
         for _ in 0..args.timing.runs {
-            full.push(engine::drive(&stage, &case(in_flight), args.timing.measuring()).await?);
+            full.push(engine::drive(&stage, &Case::engine(in_flight), args.timing.measuring()).await?);
         }
         cases.push(Compared { in_flight, empty, full });
     }

@@ -1,7 +1,7 @@
 //! Every worker and the inventory service are killed while many checkouts are under way: how soon all of them go on, and that
 //! nothing is done twice.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -11,17 +11,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Mode, OutputArgs,
-    case::{Case, Durable, Load},
-    engine::{Driver, WaitingCheckout},
+    OutputArgs,
+    case::Case,
+    engine::{AT_A_TIME, Driver},
     flight::in_ms,
     say,
     stage::Stage,
 };
 use crate::{doctor, service_process::Launcher};
-
-/// Checkouts that are started or paid at a time.
-const AT_A_TIME: usize = 1_000;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct RecoveryArgs {
@@ -51,22 +48,11 @@ struct Figures {
 
 pub(super) async fn run(args: &RecoveryArgs, launcher: &Launcher) -> anyhow::Result<()> {
     let bar = ProgressBar::new(u64::from(args.waiting) * 2);
-    let case = Case { mode: Mode::Engine, sync: Durable::Always, workers: 1, skus: 100, load: Load::InFlight(1) };
+    let case = Case::engine(1);
     let mut stage = Stage::open(&case, launcher).await.context("open a shop")?;
-    let driver = Arc::new(Driver::new(&stage).await?);
+    let driver = Driver::new(&stage).await?;
     say(&bar, &format!("{} checkouts begin to wait", args.waiting));
-    let waiting: Vec<WaitingCheckout> = stream::iter(0..args.waiting)
-        .map(|_| {
-            let (driver, bar) = (Arc::clone(&driver), bar.clone());
-            async move {
-                let waiting = driver.until_waiting().await;
-                bar.inc(1);
-                waiting
-            }
-        })
-        .buffer_unordered(AT_A_TIME)
-        .try_collect()
-        .await?;
+    let waiting = driver.until_all_wait(args.waiting, &bar).await?;
 
     say(&bar, &format!("{} more begin, and everything is killed", args.mid_step));
     let begun = try_join_all((0..args.mid_step).map(|_| driver.begin())).await?;

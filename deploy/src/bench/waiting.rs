@@ -1,16 +1,15 @@
 //! Many checkouts wait for their payment: what each of them costs, and whether it slows a new one.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::{
-    Mode, OutputArgs,
-    case::{Case, Durable, Load},
+    OutputArgs,
+    case::Case,
     cost::memory_of,
     engine::{self, Driver},
     report::{Measuring, Run},
@@ -18,9 +17,6 @@ use super::{
     stage::Stage,
 };
 use crate::service_process::Launcher;
-
-/// Checkouts that are started at a time until all of them wait.
-const AT_A_TIME: usize = 1_000;
 
 /// After the last start, until memory and disk have come to rest.
 const REST: Duration = Duration::from_secs(10);
@@ -60,7 +56,7 @@ struct Figures {
 
 pub(super) async fn run(args: &WaitingArgs, launcher: &Launcher) -> anyhow::Result<()> {
     let bar = ProgressBar::new(u64::from(args.count));
-    let case = Case { mode: Mode::Engine, sync: Durable::Always, workers: 1, skus: 100, load: Load::InFlight(1) };
+    let case = Case::engine(1);
     let stage = Stage::open(&case, launcher).await.context("open a shop")?;
     let measuring = Measuring { warm_up: Duration::from_secs(2), measure: args.measure, counts_fsyncs: false };
     say(&bar, "a new checkout while nobody waits");
@@ -68,21 +64,10 @@ pub(super) async fn run(args: &WaitingArgs, launcher: &Launcher) -> anyhow::Resu
     tokio::time::sleep(REST).await;
     let before = Room::now(&stage)?;
     say(&bar, &format!("{} checkouts begin to wait", args.count));
-    let driver = Arc::new(Driver::new(&stage).await?);
-    stream::iter(0..args.count)
-        .map(|_| {
-            let driver = Arc::clone(&driver);
-            let bar = bar.clone();
-            async move {
-                let waiting = driver.until_waiting().await?;
-                driver.forget(waiting.id);
-                bar.inc(1);
-                anyhow::Ok(())
-            }
-        })
-        .buffer_unordered(AT_A_TIME)
-        .try_for_each(|()| std::future::ready(Ok(())))
-        .await?;
+    let driver = Driver::new(&stage).await?;
+    for waiting in driver.until_all_wait(args.count, &bar).await? {
+        driver.forget(waiting.id);
+    }
     tokio::time::sleep(REST).await;
     let after = Room::now(&stage)?;
     say(&bar, "a new checkout beside them");

@@ -388,11 +388,8 @@ async fn read_under_way(nats: &Nats, acked: &AckedUpTo) -> anyhow::Result<UnderW
     for_each_after(not_acked, nats, StreamName::InventoryCommands, "inventory.*.*", &mut |stored| {
         for command in inventory_commands(stored) {
             under_way.counts.inventory_commands += 1;
-            match command {
-                InventoryCommand::Reserve { workflow, .. }
-                | InventoryCommand::Commit { workflow }
-                | InventoryCommand::Release { workflow } => under_way.add(workflow),
-                InventoryCommand::Restock { .. } => {}
+            if let Some(workflow) = command.workflow() {
+                under_way.add(workflow);
             }
         }
     })

@@ -16,7 +16,7 @@ use common::{
         wake_up::WakeUpCalls,
     },
     headers,
-    ids::WorkflowRef,
+    ids::{WorkflowId, WorkflowRef},
     nats::{Outgoing, append::append},
     streams::StreamName,
     subject::Subject,
@@ -49,7 +49,7 @@ pub(super) fn booked(message: &Message, at: Timestamp) -> serde_json::Result<Vec
     let entry: LedgerEntry = serde_json::from_slice(&message.payload)?;
     let in_person = answered_in_person(message.headers.as_ref());
     let told = entry.movements.iter().filter_map(Movement::answer);
-    told.filter(|(workflow, _)| !in_person.contains(&workflow.id.to_string()))
+    told.filter(|(workflow, _)| !in_person.contains(&workflow.id))
         .map(|(workflow, answer)| {
             let command = CheckoutCommand::StockAnswer { answer };
             let command_type = command.type_name();
@@ -59,9 +59,9 @@ pub(super) fn booked(message: &Message, at: Timestamp) -> serde_json::Result<Vec
         .collect()
 }
 
-fn answered_in_person(headers: Option<&HeaderMap>) -> HashSet<String> {
+fn answered_in_person(headers: Option<&HeaderMap>) -> HashSet<WorkflowId> {
     let listed = headers.and_then(|headers| headers.get(headers::ANSWERED_IN_PERSON));
-    listed.map(|listed| listed.as_str().split(' ').map(str::to_owned).collect()).unwrap_or_default()
+    listed.map(|listed| listed.as_str().split(' ').filter_map(|id| id.parse().ok()).collect()).unwrap_or_default()
 }
 
 /// Everybody whom a call wakes.
@@ -130,9 +130,10 @@ mod tests {
     #[test]
     fn whoever_is_answered_in_person_is_listed() {
         assert!(answered_in_person(None).is_empty());
+        let (one, other) = (WorkflowId::random(), WorkflowId::random());
         let mut headers = HeaderMap::new();
-        headers.insert(headers::ANSWERED_IN_PERSON, "a b");
+        headers.insert(headers::ANSWERED_IN_PERSON, format!("{one} {other}"));
         let listed = answered_in_person(Some(&headers));
-        assert!(listed.contains("a") && listed.contains("b") && listed.len() == 2);
+        assert!(listed.contains(&one) && listed.contains(&other) && listed.len() == 2);
     }
 }
