@@ -56,6 +56,8 @@ pub struct ShopOptions {
     pub ack_wait: Option<Duration>,
     /// How many workers run.
     pub workers: u8,
+    /// Whether the first worker is given messages first; else they take turns, so that they meet in every way.
+    pub first_worker_first: bool,
     /// How many inventory services run.
     pub inventories: u8,
     /// How many gateways run.
@@ -85,6 +87,7 @@ impl Default for ShopOptions {
             payment_call_timeout: "1s",
             ack_wait: None,
             workers: 1,
+            first_worker_first: false,
             inventories: 1,
             gateways: 1,
             permissions: None,
@@ -229,6 +232,7 @@ impl Shop {
             let own = vec![
                 format!("--payment-timeout={}", options.payment_timeout),
                 format!("--retry-wait={}", options.retry_wait),
+                format!("--priority={}", if options.first_worker_first { number } else { 0 }),
             ];
             let more = options.worker_flags.iter().map(ToString::to_string).collect();
             recipes.insert(

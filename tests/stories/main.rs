@@ -60,6 +60,7 @@ mod told_many;
 mod torture;
 mod waiting;
 mod webhooks;
+mod worker_priority;
 
 /// The services as processes.
 const SERVICE: &str = env!("CARGO_BIN_EXE_service");

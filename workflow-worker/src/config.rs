@@ -2,7 +2,11 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use common::{high_water::HighWaterOptions, streams::COMMAND_MAX_AGE, time::parse_duration};
+use common::{
+    high_water::HighWaterOptions,
+    streams::{COMMAND_MAX_AGE, LOWEST_WORKER_PRIORITY},
+    time::parse_duration,
+};
 
 /// Settings of a workflow-worker.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,6 +31,12 @@ pub struct Config {
     /// Turns that may run or wait at the same time.
     #[arg(long, env = "CHECKOUT_MOST_TURNS", default_value = "2048", value_name = "NUMBER")]
     pub most_turns: NonZeroUsize,
+    /// Which worker is given messages first, 0 to 9: the one with the lowest number, as long as it has room for more turns;
+    /// what it does not take goes to the next one at once, and workers with the same number take turns. It decides nothing but
+    /// how fast it is: a checkout goes fastest where its history is at hand. Without it a number is drawn at each start.
+    #[arg(long, env = "CHECKOUT_WORKER_PRIORITY", value_name = "NUMBER",
+        value_parser = clap::value_parser!(u8).range(0..=i64::from(LOWEST_WORKER_PRIORITY)))]
+    pub priority: Option<u8>,
     /// After how many deliveries a message whose turn fails for a reason of its own, such as a panic, is parked. With the
     /// waits between them (100 ms, doubling up to 30 s) 20 take about six minutes: longer than a rolling update, and not so
     /// long that it goes unnoticed.

@@ -12,7 +12,7 @@ use common::{
     contracts::catalogue::{Product, ProductType},
     money::Money,
     nats::{Nats, NatsOptions, connect::connect},
-    streams::{Durability, Placement},
+    streams::{Durability, LOWEST_WORKER_PRIORITY, Placement},
 };
 use reqwest::Client;
 use tempfile::TempDir;
@@ -272,8 +272,11 @@ fn arguments(
     let marks = format!("--high-water-dir={}", folder.join("high-water").display());
     let payment_url = format!("--payment-url=http://{sandbox}");
     let mut arguments = match service {
-        Service::Worker(_) if case.mode == Mode::Engine => vec![nats, marks, "--instant-provider".into()],
-        Service::Worker(_) => vec![nats, marks, payment_url],
+        // Numbers that are drawn would be the same now and then, and no two runs alike.
+        Service::Worker(number) => {
+            let provider = if case.mode == Mode::Engine { "--instant-provider".into() } else { payment_url };
+            vec![nats, marks, provider, format!("--priority={}", number.min(LOWEST_WORKER_PRIORITY))]
+        }
         Service::Inventory(_) => vec![nats, marks],
         Service::Gateway(_) => vec![
             nats,

@@ -278,6 +278,8 @@ impl Kitchen<'_> {
             let own = [
                 format!("--payment-timeout={}s", self.args.payment_timeout.as_secs().max(1)),
                 "--retry-wait=200ms".into(),
+                // Two take turns, so that they meet on the same checkout; the others are there when those have no room.
+                format!("--priority={}", number / 2),
             ];
             self.add(&mut slots, Service::Worker(number), [payment.to_vec(), own.to_vec()].concat());
         }

@@ -13,7 +13,7 @@ use async_nats::jetstream::AckKind;
 use common::{
     ids::{WorkflowKind, WorkflowRef},
     nats::Nats,
-    streams::ConsumerName,
+    streams::{ConsumerName, LOWEST_WORKER_PRIORITY},
 };
 use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
@@ -49,6 +49,8 @@ pub(crate) struct Inbox {
     room: Arc<Semaphore>,
     /// Deliveries after which a message that always fails is parked.
     most_failures: i64,
+    /// Who has a lower number is given messages first.
+    priority: u8,
     turns: TaskTracker,
 }
 
@@ -68,6 +70,7 @@ impl Inbox {
             order: PerWorkflowOrder::default(),
             room: Arc::new(Semaphore::new(config.most_turns.get())),
             most_failures: config.most_failures,
+            priority: config.priority.unwrap_or_else(|| fastrand::u8(0..=LOWEST_WORKER_PRIORITY)),
             turns: TaskTracker::new(),
         })
     }
@@ -77,6 +80,7 @@ impl Inbox {
     /// # Errors
     /// When a consumer is gone, or nothing comes although something waits: the process should be started anew.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        tracing::info!(priority = self.priority, "taking messages; workers with a lower number are given them first");
         let taken = futures_util::future::try_join_all(
             [
                 ConsumerName::WorkerCommands,

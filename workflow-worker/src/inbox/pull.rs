@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::{Consumer, Info, pull};
-use common::streams::ConsumerName;
+use common::streams::{ConsumerName, WORKER_GROUP};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +107,8 @@ async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<
 async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
     let consumer = consumer(inbox, name).await?;
     let most = if name == ConsumerName::WorkerLedger { PULL_ENTRIES } else { PULL };
-    let stream = consumer.stream().max_messages_per_batch(most).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
+    let stream = consumer.stream().group(WORKER_GROUP).priority(inbox.priority.into());
+    let stream = stream.max_messages_per_batch(most).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
     stream.messages().await.context("begin to pull")
 }
 
