@@ -99,11 +99,11 @@ impl App {
         check::check(&nats, &STREAMS, config.allow_unsynced).await?;
         let catalogue = Catalogue::start(&nats, &stop);
         let app = Arc::new(Self::of_parts(config, nats, provider, live, catalogue, stop.clone())?);
-        app.room.look(&app.nats).await;
+        app.room.look(&app.nats, &app.live).await;
         let quiet = app.clone();
         let quiet_stop = stop.clone();
         tokio::spawn(async move { quiet.limiter.forget_quiet_clients(quiet_stop).await });
-        tokio::spawn(app.room.clone().keep_looking(app.nats.clone(), stop));
+        tokio::spawn(app.room.clone().keep_looking(app.nats.clone(), app.live.clone(), stop));
         Ok(app)
     }
 
@@ -186,9 +186,14 @@ impl App {
         Follower::of_new(&self.nats, &self.live, id)
     }
 
-    /// Follow a checkout from what is stored on.
+    /// Follow a checkout from what is known of it on: from all that was heard, or else from what is stored.
     pub(crate) async fn follow(&self, id: WorkflowId) -> Result<Follower, FollowError> {
-        Follower::of_stored(&self.nats, &self.live, id).await
+        Follower::of_known(&self.nats, &self.live, id).await
+    }
+
+    /// Follow a checkout that may have a history; whether it has one.
+    pub(crate) async fn follow_if_any(&self, id: WorkflowId) -> Result<(Follower, bool), FollowError> {
+        Follower::if_any(&self.nats, &self.live, id).await
     }
 
     /// Be told when a checkout's refund by hand goes on.
@@ -209,6 +214,11 @@ impl App {
         follow::stored_refund(&self.nats, checkout).await
     }
 
+    /// The same, without reading it where everything that has happened to the checkout was heard.
+    pub(crate) async fn known_refund(&self, checkout: WorkflowId) -> Result<Option<RefundView>, FollowError> {
+        follow::known_refund(&self.nats, &self.live, checkout).await
+    }
+
     /// Every article with its stock, in the order of the SKUs.
     pub(crate) fn articles(&self) -> Vec<Article> {
         self.catalogue.all()
@@ -223,6 +233,21 @@ impl App {
     ) -> Result<u64, Problem> {
         let outgoing = message(subject, command, asked)?;
         self.storing.noted(self.commands.append(outgoing).await).map_err(not_stored)
+    }
+
+    /// Ask something of a workflow, unless a command for it waits already; whether it is stored when this returns.
+    pub(crate) async fn first_command<C: Serialize + TypeName>(
+        &self,
+        subject: Subject,
+        command: &C,
+        asked: &Asked,
+    ) -> Result<bool, Problem> {
+        let outgoing = Outgoing { expected: Some(0), ..message(subject, command, asked)? };
+        match self.storing.noted(self.commands.append(outgoing).await) {
+            Ok(_) => Ok(true),
+            Err(AppendError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(not_stored(error)),
+        }
     }
 
     /// Ask something of the inventory, which answers on `answer_to`; it is stored when this returns.

@@ -92,12 +92,34 @@ impl Follower {
         Self { nats: nats.clone(), id, watch: live.watch(checkout_ref(id)), view: None, next_look: FIRST_LOOK }
     }
 
-    /// Follow a checkout from what is stored on.
-    pub(crate) async fn of_stored(nats: &Nats, live: &Live, id: WorkflowId) -> Result<Self, FollowError> {
-        // In this order: whatever is stored after the read is heard.
+    /// Follow a checkout from what is known of it on: from all that was heard, or else from what is stored.
+    pub(crate) async fn of_known(nats: &Nats, live: &Live, id: WorkflowId) -> Result<Self, FollowError> {
+        // In this order: whatever is stored after that is heard.
         let mut follower = Self::of_new(nats, live, id);
-        follower.look().await?;
+        if !follower.take_what_was_heard(live)? {
+            follower.look().await?;
+        }
         Ok(follower)
+    }
+
+    /// The same for one that most likely has no history, which is cheaper to ask than to read; whether it has one.
+    pub(crate) async fn if_any(nats: &Nats, live: &Live, id: WorkflowId) -> Result<(Self, bool), FollowError> {
+        let mut follower = Self::of_new(nats, live, id);
+        if !follower.take_what_was_heard(live)? {
+            if read::last(nats, StreamName::History, &Subject::History(checkout_ref(id))).await?.is_none() {
+                return Ok((follower, false));
+            }
+            follower.look().await?;
+        }
+        Ok((follower, true))
+    }
+
+    fn take_what_was_heard(&mut self, live: &Live) -> Result<bool, FollowError> {
+        let Some(heard) = live.history(checkout_ref(self.id)) else { return Ok(false) };
+        let records = heard.iter().map(|(sequence, payload)| (*sequence, &payload[..]));
+        self.view =
+            CheckoutView::read(self.id, records).map_err(|source| FollowError::Broken { id: self.id, source })?;
+        Ok(self.view.is_some())
     }
 
     /// The checkout as far as it is known; `None` when nothing is recorded.
@@ -168,6 +190,20 @@ pub(crate) async fn waiting_start(nats: &Nats, id: WorkflowId) -> Result<Option<
 pub(crate) async fn stored_refund(nats: &Nats, checkout: WorkflowId) -> Result<Option<RefundView>, FollowError> {
     let stored = read::history(nats, refund_ref(checkout)).await?;
     RefundView::read(bodies(&stored)).map_err(|source| FollowError::Broken { id: checkout, source })
+}
+
+/// The same, without reading it where everything that has happened to the checkout was heard.
+pub(crate) async fn known_refund(
+    nats: &Nats,
+    live: &Live,
+    checkout: WorkflowId,
+) -> Result<Option<RefundView>, FollowError> {
+    // Only a checkout that was sold can be refunded by hand, so the refund began after it.
+    match live.history_after(refund_ref(checkout), checkout_ref(checkout)) {
+        Some(heard) => RefundView::read(heard.iter().map(|(sequence, payload)| (*sequence, &payload[..])))
+            .map_err(|source| FollowError::Broken { id: checkout, source }),
+        None => stored_refund(nats, checkout).await,
+    }
 }
 
 fn bodies(stored: &[Stored]) -> impl Iterator<Item = (u64, &[u8])> {

@@ -11,6 +11,7 @@ mod catalogue;
 mod checkout_view;
 mod config;
 mod follow;
+mod heard;
 mod limiter;
 mod live;
 mod openapi;

@@ -12,10 +12,12 @@ use std::{
 
 use async_nats::Message;
 use bytes::Bytes;
-use common::{ids::WorkflowRef, nats::Nats, subject::Subject};
+use common::{headers, ids::WorkflowRef, nats::Nats, subject::Subject};
 use futures_util::StreamExt as _;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+use crate::heard::{Heard, Record};
 
 /// Where all histories are told live.
 const ALL_HISTORIES: &str = "live.history.>";
@@ -41,12 +43,16 @@ pub(crate) enum News {
     Missed,
 }
 
-type Waiters = HashMap<WorkflowRef, broadcast::Sender<News>>;
+#[derive(Debug, Default)]
+struct State {
+    waiters: HashMap<WorkflowRef, broadcast::Sender<News>>,
+    heard: Heard,
+}
 
 /// The dispatcher; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Live {
-    waiters: Arc<Mutex<Waiters>>,
+    state: Arc<Mutex<State>>,
 }
 
 /// One waiter for one workflow.
@@ -69,60 +75,80 @@ impl Live {
 
     /// Be told of what is stored for a workflow from now on.
     pub(crate) fn watch(&self, workflow: WorkflowRef) -> Watch {
-        let mut waiters = self.lock();
-        let sender = waiters.entry(workflow).or_insert_with(|| broadcast::channel(BACKLOG).0);
+        let mut state = self.lock();
+        let sender = state.waiters.entry(workflow).or_insert_with(|| broadcast::channel(BACKLOG).0);
         Watch { live: self.clone(), workflow, news: sender.subscribe() }
     }
 
+    /// A whole history, if it is at hand; see [`Heard`]. What is stored after it is told to whoever watches already.
+    pub(crate) fn history(&self, workflow: WorkflowRef) -> Option<Vec<Record>> {
+        self.lock().heard.history(workflow).map(<[Record]>::to_vec)
+    }
+
+    /// A whole history, empty when there is none, that cannot have begun before another one, if that one is at hand.
+    pub(crate) fn history_after(&self, workflow: WorkflowRef, begun: WorkflowRef) -> Option<Vec<Record>> {
+        self.lock().heard.history_after(workflow, begun).map(<[Record]>::to_vec)
+    }
+
+    /// The stream of histories was asked how far it goes.
+    pub(crate) fn histories_reach(&self, last_sequence: u64, asked_at: Instant) {
+        self.lock().heard.reaches(last_sequence, asked_at);
+    }
+
     async fn dispatch(self, nats: Nats, mut subscription: async_nats::Subscriber, stop: CancellationToken) {
-        let mut last_sequence = None;
         loop {
             let message = tokio::select! {
                 () = stop.cancelled() => return,
                 message = subscription.next() => message,
             };
             if let Some(message) = message {
-                self.take(&message, &mut last_sequence);
+                self.take(&message);
                 continue;
             }
             tokio::time::sleep(RESUBSCRIBE_AFTER).await;
             if let Ok(again) = nats.client.subscribe(ALL_HISTORIES).await {
                 subscription = again;
-                last_sequence = None;
-                self.tell_all(&News::Missed);
+                let mut state = self.lock();
+                state.heard.forget();
+                state.tell_all(&News::Missed);
             }
         }
     }
 
-    fn take(&self, message: &Message, last_sequence: &mut Option<u64>) {
-        let Some(sequence) = sequence(message) else { return };
-        // All messages of the stream are told here, in order, so a jump means that some were lost on the way.
-        let is_next = last_sequence.is_none_or(|last| sequence == last + 1);
-        *last_sequence = Some(sequence);
-        if !is_next {
-            self.tell_all(&News::Missed);
+    fn take(&self, message: &Message) {
+        let Some(sequence) = number(message, async_nats::header::NATS_SEQUENCE.as_ref()) else { return };
+        let is_first = number(message, headers::INDEX) == Some(0);
+        let workflow = match message.subject.parse() {
+            Ok(Subject::LiveHistory(workflow)) => Some(workflow),
+            _ => None,
+        };
+        let mut state = self.lock();
+        if state.heard.note(workflow, sequence, is_first, &message.payload) {
+            state.tell_all(&News::Missed);
         }
-        if let Ok(Subject::LiveHistory(workflow)) = message.subject.parse() {
-            self.tell(workflow, sequence, &message.payload);
+        if let Some(workflow) = workflow {
+            state.tell(workflow, sequence, &message.payload);
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // It is whole after a panic elsewhere: no change of it stops half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
     fn tell(&self, workflow: WorkflowRef, sequence: u64, payload: &Bytes) {
-        if let Some(sender) = self.lock().get(&workflow) {
+        if let Some(sender) = self.waiters.get(&workflow) {
             // Nobody listens any more: the last one is just leaving.
             let _ = sender.send(News::Record { sequence, payload: payload.clone() });
         }
     }
 
     fn tell_all(&self, news: &News) {
-        for sender in self.lock().values() {
+        for sender in self.waiters.values() {
             let _ = sender.send(news.clone());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiters> {
-        // The map is whole after a panic elsewhere: every change of it is one call.
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +162,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut waiters = self.live.lock();
+        let waiters = &mut self.live.lock().waiters;
         // This one still counts.
         if waiters.get(&self.workflow).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiters.remove(&self.workflow);
@@ -144,8 +170,8 @@ impl Drop for Watch {
     }
 }
 
-fn sequence(message: &Message) -> Option<u64> {
-    message.headers.as_ref()?.get(async_nats::header::NATS_SEQUENCE)?.as_str().parse().ok()
+fn number(message: &Message, header: &str) -> Option<u64> {
+    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
 }
 
 #[cfg(test)]
@@ -176,27 +202,27 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_is_told_of_its_own_workflow_only() {
         let (live, own, other) = (Live::default(), workflow(), workflow());
-        let (mut watch, mut last) = (live.watch(own), None);
-        live.take(&message(other, 7), &mut last);
-        live.take(&message(own, 8), &mut last);
+        let mut watch = live.watch(own);
+        live.take(&message(other, 7));
+        live.take(&message(own, 8));
         assert!(matches!(watch.next().await, News::Record { sequence: 8, .. }));
     }
 
     #[tokio::test]
     async fn a_jump_in_the_sequence_tells_everybody_to_read_again() {
         let (live, own, other) = (Live::default(), workflow(), workflow());
-        let (mut watch, mut last) = (live.watch(own), None);
-        live.take(&message(other, 7), &mut last);
-        live.take(&message(other, 9), &mut last);
+        let mut watch = live.watch(own);
+        live.take(&message(other, 7));
+        live.take(&message(other, 9));
         assert!(matches!(watch.next().await, News::Missed));
     }
 
     #[tokio::test]
     async fn a_waiter_that_is_too_slow_reads_again() {
         let (live, own) = (Live::default(), workflow());
-        let (mut watch, mut last) = (live.watch(own), None);
+        let mut watch = live.watch(own);
         for sequence in 1..=20 {
-            live.take(&message(own, sequence), &mut last);
+            live.take(&message(own, sequence));
         }
         assert!(matches!(watch.next().await, News::Missed));
         assert!(matches!(watch.next().await, News::Record { sequence: 5, .. }));
@@ -207,8 +233,8 @@ mod tests {
         let (live, own) = (Live::default(), workflow());
         let (first, second) = (live.watch(own), live.watch(own));
         drop(first);
-        assert_eq!(live.lock().len(), 1);
+        assert_eq!(live.lock().waiters.len(), 1);
         drop(second);
-        assert_eq!(live.lock().len(), 0);
+        assert_eq!(live.lock().waiters.len(), 0);
     }
 }

@@ -12,7 +12,10 @@ use std::{
 
 use common::{nats::Nats, service::http::Problem, streams::StreamName};
 use http::StatusCode;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::live::Live;
 
 /// What a checkout writes to on its way to its end.
 const NEEDED: [StreamName; 5] = [
@@ -78,15 +81,15 @@ impl Room {
     }
 
     /// Ask the server how full the streams are, again and again until `stop`.
-    pub(crate) async fn keep_looking(self, nats: Nats, stop: CancellationToken) {
+    pub(crate) async fn keep_looking(self, nats: Nats, live: Live, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            self.look(&nats).await;
+            self.look(&nats, &live).await;
         }
     }
 
     /// Ask once. While the server cannot be asked nothing can be stored either, and what was seen before counts.
-    pub(crate) async fn look(&self, nats: &Nats) {
-        match tokio::time::timeout(LOOK_PATIENCE, fullest(nats)).await {
+    pub(crate) async fn look(&self, nats: &Nats, live: &Live) {
+        match tokio::time::timeout(LOOK_PATIENCE, fullest(nats, live)).await {
             Ok(Ok(seen)) => {
                 let crowded = Some(seen).filter(|seen| seen.used_percent >= FULL_FOR_NEW_PERCENT);
                 let before =
@@ -114,11 +117,15 @@ impl Room {
     }
 }
 
-/// The stream with the least room left.
-async fn fullest(nats: &Nats) -> anyhow::Result<Crowded> {
+/// The stream with the least room left. How far the histories go is passed on to whoever has heard of them.
+async fn fullest(nats: &Nats, live: &Live) -> anyhow::Result<Crowded> {
     let mut fullest = Crowded { stream: NEEDED[0], used_percent: 0 };
     for stream in NEEDED {
+        let asked_at = Instant::now();
         let info = nats.jetstream.get_stream_no_info(stream.as_str()).await?.get_info().await?;
+        if stream == StreamName::History {
+            live.histories_reach(info.state.last_sequence, asked_at);
+        }
         let used_percent = used_percent(info.state.bytes, info.config.max_bytes);
         metrics::gauge!("gateway_stream_used_percent", "stream" => stream.as_str())
             .set(f64::from(u32::try_from(used_percent).unwrap_or(u32::MAX)));

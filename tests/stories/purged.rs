@@ -26,6 +26,10 @@ async fn sold_purged_and_asked_again(worker_forgets: bool) -> (Shop, String, Vec
     if worker_forgets {
         shop.start(Service::Worker(0));
     }
+    // One that was there remembers for a while how it ended, and says so.
+    shop.kill(Service::Gateway(0));
+    shop.start(Service::Gateway(0));
+    shop.until_ready().await;
     let again = ask(&shop).await;
     assert_eq!(again.status(), 202, "neither a new payment page nor an old result");
     let again: Value = again.json().await.expect("JSON");

@@ -55,13 +55,10 @@ pub(crate) async fn checkout(app: &App, id: &str, asked: &Asked) -> Result<Respo
     app.admit(asked)?;
     let id = read_id(id)?;
     let wait = read_wait(&asked.query)?;
-    let mut standing = standing(app, id).await?.ok_or_else(|| unknown_checkout(id))?;
     let known = known_etags(&asked.headers);
-    // A change since what the client knows is an answer at once; without an ETag the present state is what it knows.
-    if !wait.is_zero() && (known.is_none() || is_known(&standing, known.as_deref())) {
-        standing = next_change(app, standing, wait).await?;
-    }
-    Ok(answer(&standing, known.as_deref()))
+    let standing =
+        if wait.is_zero() { standing(app, id).await? } else { awaited(app, id, wait, known.as_deref()).await? };
+    Ok(answer(&standing.ok_or_else(|| unknown_checkout(id))?, known.as_deref()))
 }
 
 /// A checkout with its refund by hand; only a paid one can have one.
@@ -71,22 +68,41 @@ pub(crate) async fn standing(app: &App, id: WorkflowId) -> Result<Option<Standin
     Ok(Some(Standing { view, by_hand }))
 }
 
-/// The next state after this one, or this one when nothing changes in time or the gateway stops.
-async fn next_change(app: &App, standing: Standing, wait: Duration) -> Result<Standing, FollowError> {
-    let id = standing.view.id;
+/// The next state after what the client knows, or the present one when nothing changes in time or the gateway stops. Without an
+/// ETag the present state is what the client knows.
+async fn awaited(
+    app: &App,
+    id: WorkflowId,
+    wait: Duration,
+    known: Option<&[String]>,
+) -> Result<Option<Standing>, FollowError> {
     let deadline = Instant::now() + wait;
-    let mut follower = app.follow(id).await?;
     let mut refund = app.watch_refund(id);
+    let mut follower = app.follow(id).await?;
+    let view = match follower.view() {
+        Some(view) => view.clone(),
+        None => match app.checkout(id).await? {
+            Some(view) => view,
+            None => return Ok(None),
+        },
+    };
+    let by_hand = if view.status == CheckoutStatus::Paid { app.known_refund(id).await? } else { None };
+    let standing = Standing { view, by_hand };
+    if known.is_some() && !is_known(&standing, known) {
+        // Another gateway may have told the client of more than was heard here, so what is stored is the answer.
+        return self::standing(app, id).await;
+    }
     if follower.revision() == standing.view.revision {
         tokio::select! {
             changed = follower.changed() => changed?,
             _ = refund.next() => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(standing),
-            () = app.stop.cancelled() => return Ok(standing),
+            () = tokio::time::sleep_until(deadline) => return Ok(Some(standing)),
+            () = app.stop.cancelled() => return Ok(Some(standing)),
         }
     }
-    let by_hand = if standing.view.status == CheckoutStatus::Paid { app.refund(id).await? } else { None };
-    Ok(Standing { view: follower.view().cloned().unwrap_or(standing.view), by_hand })
+    let view = follower.view().cloned().unwrap_or(standing.view);
+    let by_hand = if view.status == CheckoutStatus::Paid { app.known_refund(id).await? } else { None };
+    Ok(Some(Standing { view, by_hand }))
 }
 
 fn answer(standing: &Standing, known: Option<&[String]>) -> Response {

@@ -114,11 +114,9 @@ fn checkout_of_key(asked: &Asked, key: &IdempotencyKey) -> WorkflowId {
 }
 
 async fn start_and_wait(app: &App, asked: &Asked, wanted: &Wanted, deadline: Instant) -> Result<Response, Problem> {
-    let (mut follower, known) =
-        if wanted.has_key { find_known(app, wanted, deadline).await? } else { (app.follow_new(wanted.id), false) };
-    if !known {
-        publish(app, asked, wanted, deadline).await?;
-    }
+    let (mut follower, has_history) =
+        if wanted.has_key { find_history(app, wanted.id, deadline).await? } else { (app.follow_new(wanted.id), false) };
+    let known = has_history || ask_once(app, asked, wanted, deadline).await?;
     // From here on the checkout exists, or may exist later: whatever is answered tells its id.
     wait(app, &mut follower, wanted, known, deadline).await.map_err(|problem| with_checkout(problem, wanted.id))
 }
@@ -146,40 +144,72 @@ async fn wait(
     }
 }
 
-/// What the same key has started before: as a history, or as a command that waits for a worker.
-async fn find_known(app: &App, wanted: &Wanted, deadline: Instant) -> Result<(Follower, bool), Problem> {
-    let looking = async {
-        let (follower, waiting) = tokio::join!(app.follow(wanted.id), waiting_start(&app.nats, wanted.id));
-        let (follower, waiting) = (follower?, waiting?);
-        if let Some(waiting) = &waiting {
-            must_be_same(waiting, &wanted.fingerprint)?;
+/// What the same key has started before, and whether anything is recorded of it.
+async fn find_history(app: &App, id: WorkflowId, deadline: Instant) -> Result<(Follower, bool), Problem> {
+    match tokio::time::timeout_at(deadline, app.follow_if_any(id)).await {
+        Ok(found) => Ok(found?),
+        Err(_) => {
+            Err(Problem::unavailable("The order book does not answer at the moment; try again with the same key."))
         }
-        // A waiting command other than a start (a cancel) says nothing of what was started.
-        let is_waiting = waiting.is_some_and(|waiting| waiting.fingerprint.is_some());
-        let known = follower.view().is_some() || is_waiting;
-        Ok((follower, known))
-    };
-    tokio::time::timeout_at(deadline, looking).await.unwrap_or_else(|_| {
-        Err(Problem::unavailable("The order book does not answer at the moment; try again with the same key."))
-    })
+    }
 }
 
-async fn publish(app: &App, asked: &Asked, wanted: &Wanted, deadline: Instant) -> Result<(), Problem> {
-    app.must_take_new()?;
-    let start = priced(app, wanted)?;
-    crash_point!("gateway.start.before_publish");
-    let subject = Subject::Command(checkout_ref(wanted.id));
-    let storing = tokio::time::timeout_at(deadline, app.command(subject, &start, asked));
-    let stored = storing.await.unwrap_or_else(|_| {
+/// Store the start, once: whether the same key has asked for it before, and its command still waits for a worker.
+async fn ask_once(app: &App, asked: &Asked, wanted: &Wanted, deadline: Instant) -> Result<bool, Problem> {
+    let asking = async {
+        if !wanted.has_key {
+            return publish(app, asked, wanted, Repeat::CannotBe).await.map(|_| false);
+        }
+        match publish(app, asked, wanted, Repeat::MayBe).await {
+            Ok(is_stored) if is_stored => return Ok(false),
+            // Also when nothing new is taken: what was asked before is still answered.
+            refused => {
+                if is_waiting(app, wanted).await? {
+                    return Ok(true);
+                }
+                refused?;
+            }
+        }
+        // Something else waits (a cancel), or nothing any more.
+        publish(app, asked, wanted, Repeat::CannotBe).await.map(|_| false)
+    };
+    let asked = tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| {
         app.storing_is_overdue(app.config.answer_timeout);
         Err(Problem::unavailable(
             "The order could not be stored in time. Try again with the same Idempotency-Key; without one, look at the \
              checkout named here before you try again.",
         ))
     });
-    stored.map_err(|problem| with_checkout(problem, wanted.id))?;
+    asked.map_err(|problem| with_checkout(problem, wanted.id))
+}
+
+/// Whether the start of this checkout waits for a worker; the same key must have meant the same cart.
+async fn is_waiting(app: &App, wanted: &Wanted) -> Result<bool, Problem> {
+    let Some(waiting) = waiting_start(&app.nats, wanted.id).await? else { return Ok(false) };
+    must_be_same(&waiting, &wanted.fingerprint)?;
+    // A command other than a start says nothing of what was started.
+    Ok(waiting.fingerprint.is_some())
+}
+
+/// Whether the same start may have been stored before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    MayBe,
+    CannotBe,
+}
+
+/// Store the start; whether it is stored, which it is not when it may be a repeat and a command waits already.
+async fn publish(app: &App, asked: &Asked, wanted: &Wanted, repeat: Repeat) -> Result<bool, Problem> {
+    app.must_take_new()?;
+    let start = priced(app, wanted)?;
+    crash_point!("gateway.start.before_publish");
+    let subject = Subject::Command(checkout_ref(wanted.id));
+    let is_stored = match repeat {
+        Repeat::MayBe => app.first_command(subject, &start, asked).await?,
+        Repeat::CannotBe => app.command(subject, &start, asked).await.map(|_| true)?,
+    };
     crash_point!("gateway.start.after_publish");
-    Ok(())
+    Ok(is_stored)
 }
 
 fn priced(app: &App, wanted: &Wanted) -> Result<CheckoutCommand, Problem> {
