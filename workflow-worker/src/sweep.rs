@@ -71,7 +71,7 @@ struct Mark {
 }
 
 /// The command that has a workflow look at itself; every kind knows it.
-pub(crate) const NUDGE: &str = r#"{"type":"nudge"}"#;
+const NUDGE: &str = r#"{"type":"nudge"}"#;
 
 impl Sweep {
     /// A sweep that begins anew every `interval`, and nudges what is late by more than `forgotten_after`.

@@ -13,7 +13,11 @@
 use std::time::Duration;
 
 use common::{
-    contracts::{TypeName, Versioned, checkout::PaymentNotice, checkout::PaymentStep, inventory::StockLine},
+    contracts::{
+        TypeName, Versioned,
+        checkout::{PaymentNotice, PaymentStep},
+        inventory::{StockAnswer, StockLine},
+    },
     ids::{ProviderName, WorkflowId, WorkflowKind},
     payment::{CloseSession, Closed, CreateSession, OpenSession, RefundRequest},
     time::{Timestamp, after},
@@ -69,6 +73,8 @@ pub enum Told<C> {
     TimeHasCome,
     /// The payment provider tells about a session.
     PaymentNotice(PaymentNotice),
+    /// The inventory has booked what it was asked for.
+    StockBooked(StockAnswer),
 }
 
 impl<C: TypeName> Told<C> {
@@ -80,6 +86,7 @@ impl<C: TypeName> Told<C> {
             Self::StepEnded(_) => "step_ended",
             Self::TimeHasCome => "time_has_come",
             Self::PaymentNotice(_) => "payment_notice",
+            Self::StockBooked(_) => "stock_booked",
         }
     }
 }

@@ -7,12 +7,11 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::{HeaderMap, jetstream::Message};
-use bytes::Bytes;
 use common::{
     contracts::{
         TypeName as _,
         checkout::CheckoutCommand,
-        inventory::{LedgerEntry, Movement},
+        inventory::{LedgerEntry, Movement, StockAnswer},
         wake_up::WakeUpCalls,
     },
     headers,
@@ -26,7 +25,6 @@ use futures_util::{FutureExt as _, future::join_all};
 use tokio::sync::oneshot;
 
 use super::{Inbox, Taken, route::Input, settle};
-use crate::sweep::NUDGE;
 
 /// As for appends to the history.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -36,9 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Part {
     workflow: WorkflowRef,
     input: Input,
-    /// The command that tells it the same.
-    command: Bytes,
-    command_type: &'static str,
+    /// What tells it the same.
+    command: CheckoutCommand,
 }
 
 /// Everything that an entry of the ledger tells workflows, but for those that somebody answers in person.
@@ -49,14 +46,12 @@ pub(super) fn booked(message: &Message, at: Timestamp) -> serde_json::Result<Vec
     let entry: LedgerEntry = serde_json::from_slice(&message.payload)?;
     let in_person = answered_in_person(message.headers.as_ref());
     let told = entry.movements.iter().filter_map(Movement::answer);
-    told.filter(|(workflow, _)| !in_person.contains(&workflow.id))
-        .map(|(workflow, answer)| {
-            let command = CheckoutCommand::StockAnswer { answer };
-            let command_type = command.type_name();
-            let command = Bytes::from(serde_json::to_vec(&command)?);
-            Ok(Part { workflow, input: Input::command(command.clone(), at), command, command_type })
-        })
-        .collect()
+    let part = |(workflow, answer): (WorkflowRef, StockAnswer)| Part {
+        workflow,
+        input: Input::stock_booked(answer.clone(), at),
+        command: CheckoutCommand::StockAnswer { answer },
+    };
+    Ok(told.filter(|(workflow, _)| !in_person.contains(&workflow.id)).map(part).collect())
 }
 
 fn answered_in_person(headers: Option<&HeaderMap>) -> HashSet<WorkflowId> {
@@ -73,8 +68,8 @@ pub(super) fn woken(message: &Message, at: Timestamp) -> serde_json::Result<Vec<
     let part = |workflow| Part {
         workflow,
         input: Input::time_has_come(at),
-        command: Bytes::from_static(NUDGE.as_bytes()),
-        command_type: "nudge",
+        // Every kind knows a nudge, and by the same word.
+        command: CheckoutCommand::Nudge,
     };
     Ok(calls.workflows.into_iter().map(part).collect())
 }
@@ -102,19 +97,27 @@ impl Inbox {
 
     /// One workflow's turn; whether its part is used up, or comes again by itself.
     async fn take_part(&self, part: Part) -> bool {
-        let Part { workflow, input, command, command_type } = part;
+        let Part { workflow, input, command } = part;
         let turn = std::panic::AssertUnwindSafe(self.advance(workflow, input)).catch_unwind();
         match settle::part(workflow, turn.await) {
             Ok(()) => true,
-            Err(why) => self.send_on(workflow, command, command_type, &why).await,
+            Err(why) => self.send_on(workflow, &command, &why).await,
         }
     }
 
-    async fn send_on(&self, workflow: WorkflowRef, command: Bytes, command_type: &str, why: &str) -> bool {
+    async fn send_on(&self, workflow: WorkflowRef, command: &CheckoutCommand, why: &str) -> bool {
+        let command_type = command.type_name();
+        let payload = match serde_json::to_vec(command) {
+            Ok(payload) => payload.into(),
+            Err(error) => {
+                tracing::error!(%workflow, command_type, %error, "a command cannot be written as JSON");
+                return false;
+            }
+        };
         let mut headers = HeaderMap::new();
         headers.insert(headers::TYPE, command_type);
         headers.insert(headers::SENDER, crate::SERVICE);
-        let outgoing = Outgoing { subject: Subject::Command(workflow), headers, payload: command, expected: None };
+        let outgoing = Outgoing { subject: Subject::Command(workflow), headers, payload, expected: None };
         common::crash_point!("worker.many.before_send_on");
         let sent_on = append(&self.nats, StreamName::Commands, outgoing, PATIENCE).await;
         common::crash_point!("worker.many.after_send_on");

@@ -3,7 +3,7 @@
 use async_nats::jetstream::Message;
 use bytes::Bytes;
 use common::{
-    contracts::{checkout::PaymentNotice, webhook::WebhookEvent},
+    contracts::{checkout::PaymentNotice, inventory::StockAnswer, webhook::WebhookEvent},
     headers,
     ids::{WorkflowId, WorkflowKind, WorkflowRef},
     payment::PaymentProvider,
@@ -50,6 +50,7 @@ enum Said {
     Command(Bytes),
     TimeHasCome,
     PaymentNotice(PaymentNotice),
+    StockBooked(StockAnswer),
 }
 
 impl Input {
@@ -58,9 +59,9 @@ impl Input {
         Self { at, said: Said::TimeHasCome, trace_parent: None }
     }
 
-    /// A command, as it is stored.
-    pub(super) fn command(payload: Bytes, at: Timestamp) -> Self {
-        Self { at, said: Said::Command(payload), trace_parent: None }
+    /// The inventory has booked what was asked.
+    pub(super) fn stock_booked(answer: StockAnswer, at: Timestamp) -> Self {
+        Self { at, said: Said::StockBooked(answer), trace_parent: None }
     }
 
     /// The same for a kind.
@@ -75,6 +76,7 @@ impl Input {
             ),
             Said::TimeHasCome => Told::TimeHasCome,
             Said::PaymentNotice(notice) => Told::PaymentNotice(notice),
+            Said::StockBooked(answer) => Told::StockBooked(answer),
         };
         Ok(Turn { id, at: self.at, told, trace_parent: self.trace_parent })
     }

@@ -39,7 +39,9 @@ pub(super) fn decide(checkout: &Checkout, input: &Input<CheckoutCommand>) -> Dec
                 Err(Rejection::No(format!("the checkout has ended: {}", ending.status().as_str())))
             }
         },
-        Told::Asked(CheckoutCommand::StockAnswer { answer }) => stock_answered(started, answer, input.at),
+        Told::Asked(CheckoutCommand::StockAnswer { answer }) | Told::StockBooked(answer) => {
+            stock_answered(started, answer, input.at)
+        }
         Told::Asked(CheckoutCommand::Nudge) | Told::TimeHasCome => time_has_come(started, input.at),
         Told::StepEnded(end) => step_ended(started, end, input.at, &input.settings),
         Told::PaymentNotice(notice) => payment_notice(started, notice),
@@ -62,7 +64,7 @@ fn before_the_start(input: &Input<CheckoutCommand>) -> Decision {
         Told::Asked(CheckoutCommand::Cancel { .. }) => {
             Err(Rejection::NotStarted("there is no such checkout to cancel".into()))
         }
-        Told::Asked(_) | Told::StepEnded(_) | Told::TimeHasCome => {
+        Told::Asked(_) | Told::StockBooked(_) | Told::StepEnded(_) | Told::TimeHasCome => {
             Err(Rejection::No("there is no such checkout".into()))
         }
     }
