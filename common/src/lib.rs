@@ -16,6 +16,7 @@ pub mod panic_point;
 pub mod payment;
 pub mod record;
 pub mod service;
+pub mod shards;
 pub mod streams;
 pub mod subject;
 pub mod time;

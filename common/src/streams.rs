@@ -1,12 +1,14 @@
 //! Every stream and consumer of the system, with the reason of each setting. Only the provisioner creates them;
 //! a service compares what it finds with this and refuses to run on a difference.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::NonZeroU8, time::Duration};
 
 use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, PriorityPolicy, pull},
     stream::{Config, DiscardPolicy, Republish, StorageType},
 };
+
+use crate::shards::{MOST_SHARDS, Names, SHARDS_KEY, Shard, Shards};
 
 /// A command that nobody has taken for this long is of no use to anybody, and the inventory forgets finished
 /// reservations only after it; see the inventory's memory bound.
@@ -76,10 +78,17 @@ pub enum StreamName {
     Catalogue,
     /// What could not be handled.
     DeadLetters,
+    /// A further part of the commands, where there are several; see [`crate::shards`].
+    CommandsPart(NonZeroU8),
+    /// A further part of the histories.
+    HistoryPart(NonZeroU8),
 }
 
+static COMMANDS_NAMES: Names = Names::of_commands();
+static HISTORY_NAMES: Names = Names::of_histories();
+
 impl StreamName {
-    /// Every stream.
+    /// Every stream of a shop whose histories and commands are in one stream each.
     pub const ALL: [Self; 9] = [
         Self::Commands,
         Self::History,
@@ -105,6 +114,68 @@ impl StreamName {
             Self::Stock => "STOCK",
             Self::Catalogue => "CATALOGUE",
             Self::DeadLetters => "DEAD_LETTERS",
+            Self::CommandsPart(number) => COMMANDS_NAMES.get(number),
+            Self::HistoryPart(number) => HISTORY_NAMES.get(number),
+        }
+    }
+
+    /// How many streams there can be, parts included.
+    pub(crate) const PLACES: usize = Self::ALL.len() + 2 * MOST_SHARDS as usize;
+
+    /// Its place among all that there can be.
+    pub(crate) fn place(self) -> usize {
+        let part = |number: NonZeroU8| usize::from(number.get());
+        match self {
+            Self::CommandsPart(number) => Self::ALL.len() + part(number),
+            Self::HistoryPart(number) => Self::ALL.len() + usize::from(MOST_SHARDS) + part(number),
+            first => Self::ALL.iter().position(|&stream| stream == first).unwrap_or_default(),
+        }
+    }
+
+    /// The stream of a name; `None` when it is not one of ours.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        if let Some(first) = Self::ALL.into_iter().find(|stream| stream.as_str() == name) {
+            return Some(first);
+        }
+        let (kind, number) = name.rsplit_once('_')?;
+        let kind = Self::ALL.into_iter().find(|stream| stream.as_str() == kind && stream.has_parts())?;
+        let number = number.parse::<NonZeroU8>().ok().filter(|number| number.get() < MOST_SHARDS)?;
+        Some(kind.part(Shard::Numbered(number))).filter(|part| part.as_str() == name)
+    }
+
+    /// Whether there may be several of this kind.
+    #[must_use]
+    pub fn has_parts(self) -> bool {
+        matches!(self.kind(), Self::Commands | Self::History)
+    }
+
+    /// The place of this part among those of its kind, from 0.
+    #[must_use]
+    pub fn part_place(self) -> usize {
+        match self {
+            Self::CommandsPart(number) | Self::HistoryPart(number) => usize::from(number.get()),
+            _ => 0,
+        }
+    }
+
+    /// The first of its kind.
+    #[must_use]
+    pub fn kind(self) -> Self {
+        match self {
+            Self::CommandsPart(_) => Self::Commands,
+            Self::HistoryPart(_) => Self::History,
+            other => other,
+        }
+    }
+
+    /// A part of this kind; the stream itself where a kind has none.
+    #[must_use]
+    pub fn part(self, shard: Shard) -> Self {
+        match (self.kind(), shard) {
+            (Self::Commands, Shard::Numbered(number)) => Self::CommandsPart(number),
+            (Self::History, Shard::Numbered(number)) => Self::HistoryPart(number),
+            (kind, _) => kind,
         }
     }
 
@@ -120,15 +191,15 @@ impl StreamName {
             ..Config::default()
         };
         match self {
-            Self::Commands => Config {
-                subjects: vec!["command.*.*".into()],
+            Self::Commands | Self::CommandsPart(_) => Config {
+                subjects: vec![self.with_number("command", "*.*")],
                 description: Some("What is asked of workflows: command.<kind>.<workflow id>. Gone soon after it is done.".into()),
                 max_age: COMMAND_MAX_AGE,
                 allow_atomic_publish: true,
                 ..base
             },
-            Self::History => Config {
-                subjects: vec!["history.*.*".into()],
+            Self::History | Self::HistoryPart(_) => Config {
+                subjects: vec![self.with_number("history", "*.*")],
                 description: Some("What has happened in workflows, for ever: history.<kind>.<workflow id>.".into()),
                 allow_atomic_publish: true,
                 // An append-only truth: neither one message nor a part of it can be taken away by a client, except by a
@@ -138,8 +209,8 @@ impl StreamName {
                 max_messages_per_subject: MAX_RECORDS_PER_WORKFLOW,
                 discard_new_per_subject: true,
                 republish: Some(Republish {
-                    source: "history.>".into(),
-                    destination: "live.history.>".into(),
+                    source: self.with_number("history", ">"),
+                    destination: self.with_number("live.history", ">"),
                     headers_only: false,
                 }),
                 ..base
@@ -209,15 +280,22 @@ impl StreamName {
         }
     }
 
-    /// Its share of the room that there is, in percent: the truths get the most, and each has its own, so that a
+    fn with_number(self, before: &str, after: &str) -> String {
+        match self {
+            Self::CommandsPart(number) | Self::HistoryPart(number) => format!("{before}.{number}.{after}"),
+            _ => format!("{before}.{after}"),
+        }
+    }
+
+    /// The share of the room that there is, in percent, of this kind: the truths get the most, and each has its own, so that a
     /// flood of one kind leaves room for the others to be settled.
     #[must_use]
     pub fn percent_of_storage(self) -> u64 {
         match self {
-            Self::History => 40,
+            Self::History | Self::HistoryPart(_) => 40,
             Self::Inventory => 15,
             Self::Webhooks => 12,
-            Self::Commands | Self::InventoryCommands | Self::Timers => 8,
+            Self::Commands | Self::CommandsPart(_) | Self::InventoryCommands | Self::Timers => 8,
             Self::DeadLetters => 4,
             Self::Stock | Self::Catalogue => 1,
         }
@@ -234,6 +312,8 @@ pub struct Placement {
     pub storage_bytes: u64,
     /// What the provisioner saw of the servers' `sync_interval`.
     pub durability: Durability,
+    /// In how many parts histories and commands are; decided once.
+    pub shards: Shards,
 }
 
 /// What a power cut does to acked writes.
@@ -264,11 +344,16 @@ impl Placement {
     /// The full configuration of a stream here.
     #[must_use]
     pub fn config(&self, stream: StreamName) -> Config {
-        let room = self.storage_bytes / 100 * stream.percent_of_storage();
+        let parts = u64::try_from(self.shards.streams(stream.kind()).count()).unwrap_or(1);
+        let room = self.storage_bytes / 100 * stream.percent_of_storage() / parts.max(1);
+        let mut metadata = HashMap::from([(DURABILITY_KEY.to_owned(), self.durability.as_str().to_owned())]);
+        if stream == StreamName::Commands && self.shards != Shards::ONE {
+            metadata.insert(SHARDS_KEY.to_owned(), self.shards.to_string());
+        }
         Config {
             num_replicas: self.replicas,
             max_bytes: i64::try_from(room).unwrap_or(i64::MAX),
-            metadata: HashMap::from([(DURABILITY_KEY.to_owned(), self.durability.as_str().to_owned())]),
+            metadata,
             ..stream.config()
         }
     }
@@ -287,10 +372,12 @@ pub enum ConsumerName {
     WorkerLedger,
     /// The active inventory instance takes its commands.
     Inventory,
+    /// Workers take commands from a further part; see [`crate::shards`].
+    WorkerCommandsPart(NonZeroU8),
 }
 
 impl ConsumerName {
-    /// Every consumer.
+    /// Every consumer of a shop whose commands are in one stream.
     pub const ALL: [Self; 5] =
         [Self::WorkerCommands, Self::WorkerWebhooks, Self::WorkerDue, Self::WorkerLedger, Self::Inventory];
 
@@ -298,7 +385,11 @@ impl ConsumerName {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::WorkerCommands | Self::WorkerWebhooks | Self::WorkerDue | Self::WorkerLedger => "workflow-worker",
+            Self::WorkerCommands
+            | Self::WorkerCommandsPart(_)
+            | Self::WorkerWebhooks
+            | Self::WorkerDue
+            | Self::WorkerLedger => "workflow-worker",
             Self::Inventory => "inventory-service",
         }
     }
@@ -312,6 +403,34 @@ impl ConsumerName {
             Self::WorkerDue => StreamName::Timers,
             Self::WorkerLedger => StreamName::Inventory,
             Self::Inventory => StreamName::InventoryCommands,
+            Self::WorkerCommandsPart(number) => StreamName::CommandsPart(number),
+        }
+    }
+
+    /// The first of its kind.
+    #[must_use]
+    pub fn kind(self) -> Self {
+        match self {
+            Self::WorkerCommandsPart(_) => Self::WorkerCommands,
+            other => other,
+        }
+    }
+
+    /// The same for a part of its stream's kind; itself where there are no parts.
+    #[must_use]
+    pub fn part(self, shard: Shard) -> Self {
+        match (self, shard) {
+            (Self::WorkerCommands, Shard::Numbered(number)) => Self::WorkerCommandsPart(number),
+            (consumer, _) => consumer,
+        }
+    }
+
+    /// The priority group that pulls from it name; the server refuses a pull that names none.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self.kind() {
+            Self::Inventory => INVENTORY_GROUP,
+            _ => WORKER_GROUP,
         }
     }
 
@@ -336,11 +455,11 @@ impl ConsumerName {
         };
         let by_priority = pull::Config {
             priority_policy: PriorityPolicy::Prioritized,
-            priority_groups: vec![WORKER_GROUP.into()],
+            priority_groups: vec![self.group().into()],
             ..base.clone()
         };
         match self {
-            Self::WorkerCommands => pull::Config {
+            Self::WorkerCommands | Self::WorkerCommandsPart(_) => pull::Config {
                 description: Some("Workers take commands; an unacked command is the lease on its workflow.".into()),
                 ..by_priority
             },
@@ -366,7 +485,7 @@ impl ConsumerName {
                 description: Some("The one active inventory instance takes its commands; others stand by.".into()),
                 ack_wait: INVENTORY_ACK_WAIT,
                 priority_policy: PriorityPolicy::PinnedClient,
-                priority_groups: vec![INVENTORY_GROUP.into()],
+                priority_groups: vec![self.group().into()],
                 priority_timeout: INVENTORY_PIN_TIMEOUT,
                 ..base
             },

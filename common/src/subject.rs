@@ -1,10 +1,13 @@
 //! Every subject in the system; no other file builds a subject string.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU8, str::FromStr};
 
 use uuid::Uuid;
 
-use crate::ids::{InvalidName, ProviderEventId, ProviderName, Sku, WorkflowId, WorkflowKind, WorkflowRef};
+use crate::{
+    ids::{InvalidName, ProviderEventId, ProviderName, Sku, WorkflowId, WorkflowKind, WorkflowRef},
+    shards::Shard,
+};
 
 /// Where a message is published.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,6 +80,20 @@ impl DeadLetterArea {
     }
 }
 
+impl Subject {
+    /// As it is written in a part of the streams; see [`crate::shards`].
+    #[must_use]
+    pub fn in_shard(&self, shard: Shard) -> String {
+        let Shard::Numbered(number) = shard else { return self.to_string() };
+        match self {
+            Self::Command(workflow) => format!("command.{number}.{}.{}", workflow.kind, workflow.id),
+            Self::History(workflow) => format!("history.{number}.{}.{}", workflow.kind, workflow.id),
+            Self::LiveHistory(workflow) => format!("live.history.{number}.{}.{}", workflow.kind, workflow.id),
+            elsewhere => elsewhere.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,6 +133,9 @@ impl FromStr for Subject {
             ["command", kind, id] => Ok(Self::Command(workflow(kind, id)?)),
             ["history", kind, id] => Ok(Self::History(workflow(kind, id)?)),
             ["live", "history", kind, id] => Ok(Self::LiveHistory(workflow(kind, id)?)),
+            ["command", part, kind, id] if is_part(part) => Ok(Self::Command(workflow(kind, id)?)),
+            ["history", part, kind, id] if is_part(part) => Ok(Self::History(workflow(kind, id)?)),
+            ["live", "history", part, kind, id] if is_part(part) => Ok(Self::LiveHistory(workflow(kind, id)?)),
             ["timer", "group", id] => Ok(Self::TimerGroup(uuid(id)?)),
             ["due", "group", id] => Ok(Self::DueGroup(uuid(id)?)),
             ["timer", kind, id] => Ok(Self::Timer(workflow(kind, id)?)),
@@ -140,6 +160,11 @@ impl FromStr for Subject {
             _ => Err(unknown(text)),
         }
     }
+}
+
+/// The number of a part of the streams, in its one spelling.
+fn is_part(token: &str) -> bool {
+    token.parse::<NonZeroU8>().is_ok_and(|number| number.to_string() == token)
 }
 
 fn unknown(text: &str) -> InvalidName {
@@ -199,6 +224,8 @@ mod tests {
             "inventory.stock.",
             "deadletter.settled.x",
             "deadletter.settled.007",
+            "history.0.checkout.00000000-0000-0000-0000-000000000000",
+            "history.01.checkout.00000000-0000-0000-0000-000000000000",
         ] {
             assert!(text.parse::<Subject>().is_err(), "{text}");
         }

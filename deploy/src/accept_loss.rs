@@ -49,8 +49,7 @@ pub fn accept_loss(args: &AcceptLossArgs) -> anyhow::Result<Vec<String>> {
 }
 
 fn stream_of_name(text: &str) -> Result<StreamName, String> {
-    let known = |stream: &StreamName| stream.as_str().eq_ignore_ascii_case(text);
-    StreamName::ALL.into_iter().find(known).ok_or_else(|| {
+    StreamName::of_name(&text.to_ascii_uppercase()).ok_or_else(|| {
         let names: Vec<&str> = StreamName::ALL.iter().map(|stream| stream.as_str()).collect();
         format!("there is no such stream; there are {}", names.join(", "))
     })

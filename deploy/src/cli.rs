@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use common::{
     nats::{Nats, NatsOptions, connect::connect},
+    shards::Shards,
     streams::{Durability, Placement},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     doctor,
     hosting::{self, Hosted},
     output::{print_json, print_text},
-    provision::{Provisioned, ask_monitoring, provision},
+    provision::{Provisioned, ask_monitoring, provision, shards_there},
     repair::RepairArgs,
     replay::ReplayArgs,
     service_process::Launcher,
@@ -61,7 +62,7 @@ pub enum Command {
     Torture(TortureArgs),
     /// Measure how fast it is: checkouts per second and their times, with what explains them. Give it a release build and a
     /// machine of its own.
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Run one service in this process, for the torture and the bench.
     #[command(hide = true)]
     Service(Box<ServiceArgs>),
@@ -88,6 +89,9 @@ pub struct ProvisionArgs {
     /// Bytes for all streams together; without it nine tenths of what the server may store.
     #[arg(long, value_name = "BYTES")]
     storage_bytes: Option<u64>,
+    /// In how many streams histories, and commands, are spread, 1 to 64. Decided once; without it what there is stays.
+    #[arg(long, env = "CHECKOUT_SHARDS", value_name = "NUMBER")]
+    shards: Option<Shards>,
     /// Provision a server that does not sync every write. For throw-away tests: a power cut loses orders.
     #[arg(long)]
     allow_unsynced: bool,
@@ -116,7 +120,11 @@ pub async fn run_provision(args: &ProvisionArgs) -> anyhow::Result<()> {
          the jetstream section of its configuration and restart it (throw-away tests: --allow-unsynced)"
     );
     let storage_bytes = args.storage_bytes.unwrap_or(storage / 10 * 9);
-    let placement = Placement { replicas: args.replicas.into(), storage_bytes, durability };
+    let shards = match args.shards {
+        Some(wanted) => wanted,
+        None => shards_there(&nats).await,
+    };
+    let placement = Placement { replicas: args.replicas.into(), storage_bytes, durability, shards };
     for done in provision(&nats, &placement).await? {
         match done {
             Provisioned::Created(name) => println!("created    {name}"),
@@ -170,7 +178,7 @@ fn launcher() -> anyhow::Result<Launcher> {
 /// # Errors
 /// When the streams cannot be read.
 pub async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<bool> {
-    let nats = connect(&args.nats, "doctor").await?;
+    let nats = connect(&args.nats, "doctor").await?.with_shards().await?;
     let report = doctor::examine(&nats, doctor::Options { progress: true, ..doctor::Options::default() }).await?;
     if args.json {
         print_json(&report)?

@@ -14,6 +14,7 @@ use async_nats::jetstream::{
 use common::{
     crash_point,
     nats::{Nats, check::differences},
+    shards::{SHARDS_KEY, Shards},
     streams::{ConsumerName, DURABILITY_KEY, Durability, INVENTORY_SNAPSHOTS, Placement, StreamName},
 };
 use tokio::time::Instant;
@@ -47,15 +48,43 @@ const OF_AN_OLDER_VERSION: &str = " (a queue of an older version: delete the dat
 /// # Errors
 /// When the server cannot be asked, refuses, or holds a stream that differs in a way that cannot be changed.
 pub async fn provision(nats: &Nats, placement: &Placement) -> anyhow::Result<Vec<Provisioned>> {
+    must_have_as_many_parts(nats, placement.shards).await?;
     let mut done = Vec::new();
-    for stream in StreamName::ALL {
+    for stream in placement.shards.all_streams(&StreamName::ALL) {
         done.push(provision_stream(nats, placement, stream).await?);
     }
-    for consumer in ConsumerName::ALL {
+    for consumer in placement.shards.all_consumers(&ConsumerName::ALL) {
         provision_consumer(nats, consumer).await?;
     }
     done.push(provision_snapshots(nats, placement).await?);
     Ok(done)
+}
+
+/// In how many parts the streams of this server are; one when nothing is provisioned yet.
+pub async fn shards_there(nats: &Nats) -> Shards {
+    match nats.jetstream.get_stream(StreamName::Commands.as_str()).await {
+        Ok(found) => noted_shards(&found.cached_info().config).unwrap_or_default(),
+        Err(_) => Shards::ONE,
+    }
+}
+
+fn noted_shards(commands: &Config) -> Option<Shards> {
+    commands.metadata.get(SHARDS_KEY).map_or(Some(Shards::ONE), |noted| noted.parse().ok())
+}
+
+/// With another number of parts, the histories that there are would be looked for where they are not.
+async fn must_have_as_many_parts(nats: &Nats, wanted: Shards) -> anyhow::Result<()> {
+    let Ok(commands) = nats.jetstream.get_stream(StreamName::Commands.as_str()).await else { return Ok(()) };
+    let found = noted_shards(&commands.cached_info().config);
+    if found != Some(wanted) {
+        let found = found.map_or("an unknown number of".to_owned(), |found| found.to_string());
+        bail!(
+            "the histories of this server are in {found} parts, not in {wanted}: how many there are is decided once, because \
+             each checkout is looked for in the part that follows from its id. Leave --shards away to keep what there is, or \
+             use another server"
+        );
+    }
+    Ok(())
 }
 
 async fn provision_stream(nats: &Nats, placement: &Placement, stream: StreamName) -> anyhow::Result<Provisioned> {

@@ -20,7 +20,12 @@ async fn with_commands(count: usize) -> (NatsServer, Nats) {
     let server = NatsServer::start_for_test().await;
     let options = NatsOptions { nats_url: server.client_url(), nats_creds: None };
     let nats = connect(&options, "queues-test").await.expect("the server answers");
-    let placement = Placement { replicas: 1, storage_bytes: 1 << 30, durability: Durability::SyncAlways };
+    let placement = Placement {
+        replicas: 1,
+        storage_bytes: 1 << 30,
+        durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
+    };
     provision(&nats, &placement).await.expect("provisioned");
     for _ in 0..count {
         let id = common::ids::WorkflowId::random();
@@ -33,7 +38,14 @@ async fn with_commands(count: usize) -> (NatsServer, Nats) {
 async fn taken(nats: &Nats, count: usize) -> Vec<Message> {
     let consumer =
         nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(CONSUMER.as_str(), QUEUE.as_str()).await;
-    let messages = consumer.expect("the consumer").fetch().max_messages(count).messages().await.expect("a pull");
+    let messages = consumer
+        .expect("the consumer")
+        .fetch()
+        .group(CONSUMER.group())
+        .max_messages(count)
+        .messages()
+        .await
+        .expect("a pull");
     messages.map(|message| message.expect("a message")).collect().await
 }
 

@@ -17,10 +17,20 @@ use deploy::{
 const GIB: u64 = 1024 * 1024 * 1024;
 
 /// A cluster as in production, with 100 GiB for all streams.
-const PRODUCTION: Placement = Placement { replicas: 3, storage_bytes: 100 * GIB, durability: Durability::SyncAlways };
+const PRODUCTION: Placement = Placement {
+    replicas: 3,
+    storage_bytes: 100 * GIB,
+    durability: Durability::SyncAlways,
+    shards: common::shards::Shards::ONE,
+};
 
 /// One machine, as the server of a test can hold it.
-const ONE_MACHINE: Placement = Placement { replicas: 1, storage_bytes: GIB, durability: Durability::SyncAlways };
+const ONE_MACHINE: Placement = Placement {
+    replicas: 1,
+    storage_bytes: GIB,
+    durability: Durability::SyncAlways,
+    shards: common::shards::Shards::ONE,
+};
 
 #[test]
 fn the_streams_are_configured_as_agreed() {

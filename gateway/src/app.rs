@@ -10,7 +10,7 @@ use common::{
     ids::{ProviderName, WorkflowId, WorkflowKind, WorkflowRef},
     nats::{
         AppendError, Journal, Nats, Outgoing, check,
-        permissions::{Needs, check_permissions},
+        permissions::{Needs, check_in},
     },
     payment::PaymentProvider,
     service::http::{ClientAddress, Problem},
@@ -93,9 +93,9 @@ impl App {
         provider: Arc<dyn PaymentProvider>,
         stop: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        // Listening comes first: what the check below asks proves that the server knows of it.
+        let nats = check_in(nats, "gateway", &needs(&provider.name())).await?;
+        // Listening comes before the check: what it asks proves that the server knows of it.
         let live = Live::start(nats.clone(), stop.clone()).await?;
-        check_permissions(&nats, "gateway", &needs(&provider.name())).await?;
         check::check(&nats, &STREAMS, config.allow_unsynced).await?;
         let catalogue = Catalogue::start(&nats, &stop);
         let app = Arc::new(Self::of_parts(config, nats, provider, live, catalogue, stop.clone())?);
@@ -302,11 +302,10 @@ impl App {
         if !self.catalogue.is_loaded() {
             return Some("the catalogue and the stock are still being read".into());
         }
-        if let Some(reason) = self.room.crowded().map(|crowded| crowded.to_string()).or_else(|| self.storing.trouble())
-        {
-            return Some(reason);
+        if let Some(crowded) = self.room.crowded() {
+            return Some(crowded.to_string());
         }
-        for stream in STREAMS {
+        for stream in self.nats.shards.all_streams(&STREAMS) {
             let asking = self.nats.jetstream.get_stream(stream.as_str());
             match tokio::time::timeout(READY_PATIENCE, asking).await {
                 Ok(Ok(_)) => {}
@@ -314,7 +313,8 @@ impl App {
                 Err(_) => return Some(format!("stream {} does not answer", stream.as_str())),
             }
         }
-        None
+        // Last, because it cannot tell which stream is the trouble.
+        self.storing.trouble()
     }
 }
 

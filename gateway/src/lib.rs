@@ -59,8 +59,9 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let server = HttpServer::bind(config.listen, "--listen").await?;
         let options = config.high_water.clone();
-        let app = App::start(config, nats.clone(), provider, stop).await?;
-        let high_water = HighWater::check(&options, &nats, &[StreamName::Commands, StreamName::Webhooks]).await?;
+        let app = App::start(config, nats, provider, stop).await?;
+        let marked = app.nats.shards.all_streams(&[StreamName::Commands, StreamName::Webhooks]);
+        let high_water = HighWater::check(&options, &app.nats, &marked).await?;
         Ok(Self { app, server, high_water })
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use async_nats::Message;
 use bytes::Bytes;
-use common::{headers, ids::WorkflowRef, nats::Nats, subject::Subject};
+use common::{headers, ids::WorkflowRef, nats::Nats, shards::Shards, streams::StreamName, subject::Subject};
 use futures_util::StreamExt as _;
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -46,13 +46,15 @@ pub(crate) enum News {
 #[derive(Debug, Default)]
 struct State {
     waiters: HashMap<WorkflowRef, broadcast::Sender<News>>,
-    heard: Heard,
+    /// Of each part of the stream of histories, which has an order of its own.
+    heard: HashMap<StreamName, Heard>,
 }
 
 /// The dispatcher; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Live {
     state: Arc<Mutex<State>>,
+    shards: Shards,
 }
 
 /// One waiter for one workflow.
@@ -67,7 +69,7 @@ impl Live {
     /// Subscribe, and dispatch until `stop`. The server takes what one connection sends in order: once it has answered
     /// anything that is asked after this, it tells everything that is stored.
     pub(crate) async fn start(nats: Nats, stop: CancellationToken) -> anyhow::Result<Self> {
-        let live = Self::default();
+        let live = Self { shards: nats.shards, ..Self::default() };
         let subscription = nats.client.subscribe(ALL_HISTORIES).await?;
         tokio::spawn(live.clone().dispatch(nats, subscription, stop));
         Ok(live)
@@ -82,17 +84,24 @@ impl Live {
 
     /// A whole history, if it is at hand; see [`Heard`]. What is stored after it is told to whoever watches already.
     pub(crate) fn history(&self, workflow: WorkflowRef) -> Option<Vec<Record>> {
-        self.lock().heard.history(workflow).map(<[Record]>::to_vec)
+        self.lock().heard.get(&self.stream_of(workflow))?.history(workflow).map(<[Record]>::to_vec)
     }
 
     /// A whole history, empty when there is none, that cannot have begun before another one, if that one is at hand.
     pub(crate) fn history_after(&self, workflow: WorkflowRef, begun: WorkflowRef) -> Option<Vec<Record>> {
-        self.lock().heard.history_after(workflow, begun).map(<[Record]>::to_vec)
+        let stream = self.stream_of(workflow);
+        // What is heard of different parts has no common order.
+        let is_comparable = stream == self.stream_of(begun);
+        is_comparable.then(|| Some(self.lock().heard.get(&stream)?.history_after(workflow, begun)?.to_vec())).flatten()
     }
 
-    /// The stream of histories was asked how far it goes.
-    pub(crate) fn histories_reach(&self, last_sequence: u64, asked_at: Instant) {
-        self.lock().heard.reaches(last_sequence, asked_at);
+    /// A stream of histories was asked how far it goes.
+    pub(crate) fn histories_reach(&self, stream: StreamName, last_sequence: u64, asked_at: Instant) {
+        self.lock().heard.entry(stream).or_default().reaches(last_sequence, asked_at);
+    }
+
+    fn stream_of(&self, workflow: WorkflowRef) -> StreamName {
+        StreamName::History.part(self.shards.of(workflow.id))
     }
 
     async fn dispatch(self, nats: Nats, mut subscription: async_nats::Subscriber, stop: CancellationToken) {
@@ -109,7 +118,7 @@ impl Live {
             if let Ok(again) = nats.client.subscribe(ALL_HISTORIES).await {
                 subscription = again;
                 let mut state = self.lock();
-                state.heard.forget();
+                state.heard.clear();
                 state.tell_all(&News::Missed);
             }
         }
@@ -122,8 +131,10 @@ impl Live {
             Ok(Subject::LiveHistory(workflow)) => Some(workflow),
             _ => None,
         };
+        let stream = header(message, async_nats::header::NATS_STREAM.as_ref()).and_then(StreamName::of_name);
         let mut state = self.lock();
-        if state.heard.note(workflow, sequence, is_first, &message.payload) {
+        let heard = state.heard.entry(stream.unwrap_or(StreamName::History)).or_default();
+        if heard.note(workflow, sequence, is_first, &message.payload) {
             state.tell_all(&News::Missed);
         }
         if let Some(workflow) = workflow {
@@ -170,8 +181,12 @@ impl Drop for Watch {
     }
 }
 
-fn number(message: &Message, header: &str) -> Option<u64> {
-    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
+fn header<'message>(message: &'message Message, name: &str) -> Option<&'message str> {
+    message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+}
+
+fn number(message: &Message, name: &str) -> Option<u64> {
+    header(message, name)?.parse().ok()
 }
 
 #[cfg(test)]

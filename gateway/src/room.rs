@@ -120,11 +120,11 @@ impl Room {
 /// The stream with the least room left. How far the histories go is passed on to whoever has heard of them.
 async fn fullest(nats: &Nats, live: &Live) -> anyhow::Result<Crowded> {
     let mut fullest = Crowded { stream: NEEDED[0], used_percent: 0 };
-    for stream in NEEDED {
+    for stream in nats.shards.all_streams(&NEEDED) {
         let asked_at = Instant::now();
         let info = nats.jetstream.get_stream_no_info(stream.as_str()).await?.get_info().await?;
-        if stream == StreamName::History {
-            live.histories_reach(info.state.last_sequence, asked_at);
+        if stream.kind() == StreamName::History {
+            live.histories_reach(stream, info.state.last_sequence, asked_at);
         }
         let used_percent = used_percent(info.state.bytes, info.config.max_bytes);
         metrics::gauge!("gateway_stream_used_percent", "stream" => stream.as_str())

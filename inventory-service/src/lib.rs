@@ -21,7 +21,7 @@ use common::{
     nats::{
         Nats,
         check::check,
-        permissions::{Needs, check_permissions},
+        permissions::{Needs, check_in},
         trim::keep_trimmed,
     },
     streams::{ConsumerName, StreamName},
@@ -53,7 +53,7 @@ const STREAMS: [StreamName; 5] = [
 /// # Errors
 /// When the server is not as it must be, the ledger cannot be trusted, or nothing can be pulled although commands wait.
 pub async fn run(config: Config, nats: Nats, stop: CancellationToken) -> anyhow::Result<()> {
-    check_permissions(&nats, SERVICE, &needs()).await?;
+    let nats = check_in(nats, SERVICE, &needs()).await?;
     check(&nats, &STREAMS, config.allow_unsynced).await?;
     let high_water = HighWater::check(&config.high_water, &nats, &[StreamName::Inventory]).await?;
     let mut snapshots = Snapshots::open(&nats, config.snapshot_every).await;

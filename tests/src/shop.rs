@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use common::{
     ids::{WorkflowId, WorkflowKind, WorkflowRef},
     nats::{Nats, NatsOptions, connect::connect, read},
     record::Record,
+    shards::Shards,
     streams::{ConsumerName, Durability, Placement},
 };
 use deploy::{
@@ -74,6 +74,8 @@ pub struct ShopOptions {
     pub storage_bytes: u64,
     /// How many nats-servers run: 1, or 3 that keep every stream three times. Usually what `CHECKOUT_TEST_NODES` says.
     pub nodes: usize,
+    /// In how many streams histories, and commands, are spread.
+    pub shards: Shards,
     /// Three nodes, however many `nodes` says, that reach each other over links that can misbehave.
     pub linked_nodes: bool,
 }
@@ -96,6 +98,7 @@ impl Default for ShopOptions {
             high_water: false,
             storage_bytes: STORAGE_BYTES,
             nodes: nodes_from_environment(),
+            shards: Shards::ONE,
             linked_nodes: false,
         }
     }
@@ -163,8 +166,10 @@ impl Shop {
             replicas: server.replicas(),
             storage_bytes: options.storage_bytes,
             durability: Durability::SyncAlways,
+            shards: options.shards,
         };
         provision(&nats, &placement).await.expect("provision the story's server");
+        let nats = nats.with_shards().await.expect("in how many parts the streams are");
         if let Some(ack_wait) = options.ack_wait {
             hurry(&nats, ack_wait).await;
         }
@@ -652,7 +657,7 @@ fn url_for(server: &Servers, options: &ShopOptions, user: &str) -> String {
 
 /// Let every consumer hand on what a dead service has left sooner than in production.
 async fn hurry(nats: &Nats, ack_wait: Duration) {
-    for consumer in ConsumerName::ALL {
+    for consumer in nats.shards.all_consumers(&ConsumerName::ALL) {
         let config = async_nats::jetstream::consumer::pull::Config { ack_wait, ..consumer.config() };
         nats.jetstream
             .create_consumer_on_stream(config, consumer.stream().as_str())
@@ -666,7 +671,7 @@ async fn hurry(nats: &Nats, ack_wait: Duration) {
 /// # Panics
 /// When there are none.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
+    let some: [u16; 16] = deploy::nats_server::free_ports().expect("free ports");
+    assert!(count <= some.len(), "no story needs so many ports");
+    some[..count].to_vec()
 }

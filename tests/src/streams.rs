@@ -113,7 +113,7 @@ impl Shop {
 
     /// Wait until no message waits for a service, nor is being worked on.
     pub async fn until_idle(&self) {
-        for consumer in ConsumerName::ALL {
+        for consumer in self.nats.shards.all_consumers(&ConsumerName::ALL) {
             let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
             eventually(&format!("{name} has taken everything in {stream}"), async || {
                 (self.not_done(consumer).await == 0).then_some(())

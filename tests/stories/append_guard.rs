@@ -38,7 +38,12 @@ impl Stage {
         let observer = connect(&servers.nodes()[nodes - 1].client_url()).await;
         let writer = connect(&format!("nats://{}", link.address())).await;
         let storage_bytes = 200 * 1024 * 1024;
-        let placement = Placement { replicas: nodes, storage_bytes, durability: Durability::SyncAlways };
+        let placement = Placement {
+            replicas: nodes,
+            storage_bytes,
+            durability: Durability::SyncAlways,
+            shards: common::shards::Shards::ONE,
+        };
         provision(&observer, &placement).await.expect("provision");
         Self { _servers: servers, link, writer, observer }
     }
@@ -174,7 +179,12 @@ async fn a_publish_that_comes_late_is_stored_once_when_nobody_else_has_written(#
 async fn a_listener_is_not_taken_for_a_stream_that_has_no_leader() {
     let mut servers = Servers::start(3).await;
     let nats = connect(&servers.nodes()[0].client_url()).await;
-    let placement = Placement { replicas: 3, storage_bytes: 200 * 1024 * 1024, durability: Durability::SyncAlways };
+    let placement = Placement {
+        replicas: 3,
+        storage_bytes: 200 * 1024 * 1024,
+        durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
+    };
     provision(&nats, &placement).await.expect("provision");
     let mut heard = nats.client.subscribe("history.>").await.expect("listen as an operator with `nats sub`");
     for node in [1, 2] {

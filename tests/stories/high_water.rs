@@ -190,7 +190,12 @@ async fn a_stream_that_was_made_anew_is_not_taken_for_the_old_one() {
     let (mut shop, _) = noted_shop().await;
     shop.kill_all();
     shop.nats.jetstream.delete_stream(StreamName::Commands.as_str()).await.expect("delete a stream");
-    let placement = Placement { replicas: 1, storage_bytes: 400 * 1024 * 1024, durability: Durability::SyncAlways };
+    let placement = Placement {
+        replicas: 1,
+        storage_bytes: 400 * 1024 * 1024,
+        durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
+    };
     provision(&shop.nats, &placement).await.expect("make it anew");
     shop.start(Service::Gateway(0));
     let log = refused(&mut shop, Service::Gateway(0)).await;

@@ -35,7 +35,12 @@ async fn histories_on_three_servers_keep_the_contract() {
 
 async fn provisioned(url: &str, replicas: usize) -> Nats {
     let nats = connect(&NatsOptions { nats_url: url.into(), nats_creds: None }, "story").await.expect("connect");
-    let placement = Placement { replicas, storage_bytes: 200 * 1024 * 1024, durability: Durability::SyncAlways };
+    let placement = Placement {
+        replicas,
+        storage_bytes: 200 * 1024 * 1024,
+        durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
+    };
     provision(&nats, &placement).await.expect("provision");
     nats
 }

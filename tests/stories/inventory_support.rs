@@ -49,7 +49,12 @@ impl Warehouse {
         let server = Servers::start(nodes_from_environment()).await;
         let nats = connect_to(&server.client_url()).await;
         let (replicas, storage_bytes) = (server.replicas(), 1 << 30);
-        let placement = Placement { replicas, storage_bytes, durability: Durability::SyncAlways };
+        let placement = Placement {
+            replicas,
+            storage_bytes,
+            durability: Durability::SyncAlways,
+            shards: common::shards::Shards::ONE,
+        };
         provision(&nats, &placement).await.expect("the server can be provisioned");
         Self { server, nats }
     }

@@ -51,6 +51,7 @@ mod refund_by_hand;
 mod repair;
 mod replayed;
 mod several_instances;
+mod shards;
 mod storage_damage;
 mod storage_disk_full;
 mod storage_limits;

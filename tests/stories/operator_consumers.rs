@@ -24,6 +24,7 @@ async fn provision_again(shop: &Shop) {
         replicas: shop.server.replicas(),
         storage_bytes: 100 * 1024 * 1024,
         durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
     };
     provision(&shop.nats, &placement).await.expect("provision");
 }

@@ -114,6 +114,7 @@ async fn a_stream_that_is_deleted_closes_the_shop_until_the_provisioner_has_made
         replicas: shop.server.replicas(),
         storage_bytes: 100 * 1024 * 1024,
         durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
     };
     provision(&shop.nats, &placement).await.expect("provision");
     eventually("the shop is open again", async || {

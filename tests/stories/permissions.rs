@@ -68,6 +68,7 @@ async fn the_whole_shop_runs_with_least_permissions() {
         replicas: shop.server.replicas(),
         storage_bytes: 100 * 1024 * 1024,
         durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
     };
     provision(&provisioner, &placement).await.expect("provision as the provisioner");
     let observer = connected(&shop, "observer", "doctor").await;

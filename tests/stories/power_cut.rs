@@ -64,7 +64,12 @@ async fn lost_in_a_power_cut(sync: SyncPolicy) -> Option<(usize, usize)> {
     let disk = Disk::new()?;
     let server = start_on(&disk, sync).await;
     let nats = connected(&server).await;
-    let placement = Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability: Durability::SyncAlways };
+    let placement = Placement {
+        replicas: 1,
+        storage_bytes: STORAGE_BYTES,
+        durability: Durability::SyncAlways,
+        shards: common::shards::Shards::ONE,
+    };
     provision(&nats, &placement).await.expect("provision");
     // The streams themselves are on the disk in any case: this is about records.
     run("sync", &["--file-system", path(&disk.folder())]).expect("sync the disk");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stories::{OPERATOR_TOKEN, Service, Shop, ShopOptions};
 
 /// Run the operator's command line; what it printed and whether it says that all is as it was.
-async fn replay(shop: &Shop, more: &[&str]) -> (Value, bool) {
+pub(crate) async fn replay(shop: &Shop, more: &[&str]) -> (Value, bool) {
     let mut command = tokio::process::Command::new(crate::SERVICE);
     command.args(["replay", "--json", "--nats-url", &shop.server.client_url()]).args(more).env("RUST_LOG", "warn");
     let output = command.output().await.expect("run a replay");
@@ -25,7 +25,7 @@ fn id(checkout: &Value) -> &str {
 }
 
 /// Some of every way: paid, refunded by hand, declined, cancelled, out of stock, and one that goes on.
-async fn a_busy_day(shop: &Shop) {
+pub(crate) async fn a_busy_day(shop: &Shop) {
     let sell = async || {
         let checkout = shop.checkout("MUG-01", 1).await;
         shop.pay(&checkout).await;

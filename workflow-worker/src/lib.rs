@@ -23,7 +23,7 @@ use common::{
     nats::{
         Nats,
         check::check,
-        permissions::{Needs, check_permissions},
+        permissions::{Needs, check_in},
         trim::keep_trimmed,
     },
     payment::PaymentProvider,
@@ -68,10 +68,11 @@ pub async fn run(
         StreamName::Inventory,
         StreamName::DeadLetters,
     ];
-    check_permissions(&nats, SERVICE, &needs(&streams)).await?;
+    let nats = check_in(nats, SERVICE, &needs(&streams)).await?;
     // The consumer of INVENTORY_COMMANDS is the inventory's, but a missing one would leave every checkout undecided.
     check(&nats, &streams, config.allow_unsynced).await.context("check the streams before taking commands")?;
-    let high_water = HighWater::check(&config.high_water, &nats, &[StreamName::History]).await?;
+    let high_water =
+        HighWater::check(&config.high_water, &nats, &nats.shards.all_streams(&[StreamName::History])).await?;
 
     let timers = Timers::new(nats.clone());
     let sweep = Sweep::new(&nats, timers.clone(), config.sweep_interval, config.forgotten_after);

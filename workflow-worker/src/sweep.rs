@@ -48,13 +48,16 @@ pub struct Sweep {
 /// What the passes so far have found.
 #[derive(Debug, Default)]
 struct Known {
-    read_up_to: u64,
+    /// In each part of the histories; nothing before the first pass.
+    read_up_to: Vec<u64>,
     open: HashMap<WorkflowRef, Open>,
 }
 
 /// A workflow that is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Open {
+    /// The place of the part that it is in.
+    part: usize,
     last_sequence: u64,
     last_record_at: Timestamp,
     wait_until: Option<Timestamp>,
@@ -64,10 +67,30 @@ struct Open {
 }
 
 /// The body of the next call: where a worker without knowledge may begin to read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
     /// No workflow that is open has its last record below this sequence.
     open_from: u64,
+    /// The same for the further parts of the histories, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    further_open_from: Vec<u64>,
+}
+
+impl Mark {
+    const NOTHING_KNOWN: Self = Self { open_from: 1, further_open_from: Vec::new() };
+
+    fn of(open_from: &[u64]) -> Self {
+        match open_from {
+            [first, further @ ..] => Self { open_from: *first, further_open_from: further.to_vec() },
+            [] => Self::NOTHING_KNOWN,
+        }
+    }
+
+    /// Where to begin in so many parts.
+    fn open_from(&self, parts: usize) -> Vec<u64> {
+        let known = std::iter::once(self.open_from).chain(self.further_open_from.iter().copied());
+        known.chain(std::iter::repeat(1)).take(parts).collect()
+    }
 }
 
 /// The command that has a workflow look at itself; every kind knows it.
@@ -88,7 +111,7 @@ impl Sweep {
     pub async fn arm(&self, nats: &Nats) -> anyhow::Result<()> {
         let mark = last_mark(nats).await?;
         // Nobody has told the time yet; a call that goes off too early or too late only moves the first sweep.
-        self.set_next(mark, time::now()).await
+        self.set_next(&mark, time::now()).await
     }
 
     /// See to it that there is a next sweep for as long as this worker lives: whoever purges `TIMERS` takes its call away
@@ -122,8 +145,10 @@ impl Sweep {
     /// When the histories cannot be read or a nudge cannot be sent; the pass is tried again.
     pub async fn run(&self, nats: &Nats, at: Timestamp) -> anyhow::Result<()> {
         let mut known = self.known.lock().await;
-        if known.read_up_to == 0 {
-            known.read_up_to = last_mark(nats).await?.saturating_sub(1);
+        if known.read_up_to.is_empty() {
+            let parts = nats.shards.streams(StreamName::History).count();
+            let open_from = last_mark(nats).await?.open_from(parts);
+            known.read_up_to = open_from.into_iter().map(|from| from.saturating_sub(1)).collect();
         }
         let read = read_on(nats, &mut known).await?;
         let forgotten = forgotten(&known.open, at, self.forgotten_after);
@@ -143,8 +168,7 @@ impl Sweep {
         }
         gauge_open(&known.open);
         tracing::debug!(read, open = known.open.len(), nudged = forgotten.len(), "swept");
-        let open_from = known.open.values().map(|open| open.last_sequence).min().unwrap_or(known.read_up_to + 1);
-        self.set_next(open_from, at).await
+        self.set_next(&known.mark(), at).await
     }
 
     async fn nudge(&self, workflow: WorkflowRef) -> anyhow::Result<()> {
@@ -163,51 +187,67 @@ impl Sweep {
         Ok(())
     }
 
-    async fn set_next(&self, open_from: u64, now: Timestamp) -> anyhow::Result<()> {
-        let payload = serde_json::to_vec(&Mark { open_from })?.into();
+    async fn set_next(&self, mark: &Mark, now: Timestamp) -> anyhow::Result<()> {
+        let payload = serde_json::to_vec(mark)?.into();
         let at = after(now, self.interval);
         self.timers.set_sweep(at, payload).await.context("set the next sweep")
     }
 }
 
-/// The mark of the newest call, set or gone off; 1 when there has never been one.
-async fn last_mark(nats: &Nats) -> anyhow::Result<u64> {
+impl Known {
+    /// Where whoever knows nothing may begin.
+    fn mark(&self) -> Mark {
+        let mut open_from: Vec<u64> = self.read_up_to.iter().map(|sequence| sequence + 1).collect();
+        for open in self.open.values() {
+            if let Some(from) = open_from.get_mut(open.part) {
+                *from = open.last_sequence.min(*from);
+            }
+        }
+        Mark::of(&open_from)
+    }
+}
+
+/// The mark of the newest call, set or gone off.
+async fn last_mark(nats: &Nats) -> anyhow::Result<Mark> {
     for subject in [Subject::SweepTimer, Subject::SweepDue] {
         let call = read::last(nats, StreamName::Timers, &subject).await.context("read the last sweep's mark")?;
         if let Some(mark) = call.and_then(|call| serde_json::from_slice::<Mark>(&call.payload).ok()) {
-            return Ok(mark.open_from);
+            return Ok(mark);
         }
     }
-    Ok(1)
+    Ok(Mark::NOTHING_KNOWN)
 }
 
 /// Read the records that are new, and keep what is open.
 async fn read_on(nats: &Nats, known: &mut Known) -> anyhow::Result<usize> {
+    let Known { read_up_to, open } = known;
     let mut read = 0;
-    loop {
-        let stretch = read::stretch(nats, StreamName::History, known.read_up_to + 1, STRETCH, "history.>")
-            .await
-            .context("read the histories")?;
-        read += stretch.messages.len();
-        for record in &stretch.messages {
-            known.read_up_to = record.sequence;
-            let Ok(Subject::History(workflow)) = record.subject.parse() else { continue };
-            match open(record) {
-                Some(open) => known.open.insert(workflow, open),
-                None => known.open.remove(&workflow),
-            };
-        }
-        if !stretch.more {
-            return Ok(read);
+    for (part, (stream, read_up_to)) in nats.shards.streams(StreamName::History).zip(read_up_to).enumerate() {
+        let mut more = true;
+        while more {
+            let stretch = read::stretch(nats, stream, *read_up_to + 1, STRETCH, "history.>");
+            let stretch = stretch.await.context("read the histories")?;
+            read += stretch.messages.len();
+            for record in &stretch.messages {
+                *read_up_to = record.sequence;
+                let Ok(Subject::History(workflow)) = record.subject.parse() else { continue };
+                match opened(record, part) {
+                    Some(still_open) => open.insert(workflow, still_open),
+                    None => open.remove(&workflow),
+                };
+            }
+            more = stretch.more;
         }
     }
+    Ok(read)
 }
 
 /// What a record's headers say of its workflow; `None` when it is done.
-fn open(record: &read::Stored) -> Option<Open> {
+fn opened(record: &read::Stored, part: usize) -> Option<Open> {
     let header = |name: &str| record.headers.get(name).map(async_nats::HeaderValue::as_str);
     let next = header(headers::NEXT).unwrap_or("run");
     (next != "done").then(|| Open {
+        part,
         last_sequence: record.sequence,
         last_record_at: record.time,
         wait_until: header(headers::WAIT_UNTIL).and_then(|until| until.parse().ok()),
@@ -247,8 +287,9 @@ mod tests {
 
     fn one(wait_until: Option<i64>, waits_for_a_message: bool, nudges: u32) -> HashMap<WorkflowRef, Open> {
         let workflow = WorkflowRef { kind: WorkflowKind::Checkout, id: WorkflowId::random() };
-        let (last_sequence, last_record_at, wait_until) = (1, at(1_000), wait_until.map(at));
-        HashMap::from([(workflow, Open { last_sequence, last_record_at, wait_until, waits_for_a_message, nudges })])
+        let (part, last_sequence, last_record_at, wait_until) = (0, 1, at(1_000), wait_until.map(at));
+        let open = Open { part, last_sequence, last_record_at, wait_until, waits_for_a_message, nudges };
+        HashMap::from([(workflow, open)])
     }
 
     fn is_forgotten(open: &HashMap<WorkflowRef, Open>, second: i64) -> bool {
@@ -266,6 +307,19 @@ mod tests {
     #[test]
     fn what_waits_for_a_message_without_a_deadline_is_not_forgotten() {
         assert!(!is_forgotten(&one(None, true, 0), 1_000_000));
+    }
+
+    #[test]
+    fn the_next_worker_begins_at_the_oldest_that_is_open_in_each_part() {
+        let mut known = Known { read_up_to: vec![70, 80], open: one(None, true, 0) };
+        assert_eq!(known.mark(), Mark { open_from: 1, further_open_from: vec![81] });
+        known.open.clear();
+        let mark = known.mark();
+        assert_eq!(mark.open_from(2), [71, 81]);
+        assert_eq!(mark.open_from(3), [71, 81, 1], "of a part that is new nothing is known");
+        assert_eq!(Mark::NOTHING_KNOWN.open_from(1), [1]);
+        let of_before: Mark = serde_json::from_str(r#"{"open_from":7}"#).expect("a mark");
+        assert_eq!(of_before.open_from(1), [7]);
     }
 
     #[test]

@@ -8,28 +8,30 @@ use std::sync::{
 use crate::streams::StreamName;
 
 /// The highest acked sequence of every stream; clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Acked {
-    by_stream: Arc<[AtomicU64; StreamName::ALL.len()]>,
+    by_stream: Arc<[AtomicU64]>,
+}
+
+impl Default for Acked {
+    fn default() -> Self {
+        Self { by_stream: (0..StreamName::PLACES).map(|_| AtomicU64::new(0)).collect() }
+    }
 }
 
 impl Acked {
     /// The highest sequence that was acked to this process; 0 when nothing was.
     #[must_use]
     pub fn highest(&self, stream: StreamName) -> u64 {
-        self.place(stream.as_str()).map_or(0, |highest| highest.load(Ordering::Relaxed))
+        self.by_stream.get(stream.place()).map_or(0, |highest| highest.load(Ordering::Relaxed))
     }
 
     /// A message is stored for certain. A stream that is not ours is not noted.
     pub(super) fn note(&self, stream: &str, sequence: u64) {
-        if let Some(highest) = self.place(stream) {
+        let place = StreamName::of_name(stream).map(StreamName::place);
+        if let Some(highest) = place.and_then(|place| self.by_stream.get(place)) {
             highest.fetch_max(sequence, Ordering::Relaxed);
         }
-    }
-
-    fn place(&self, stream: &str) -> Option<&AtomicU64> {
-        let position = StreamName::ALL.iter().position(|name| name.as_str() == stream)?;
-        self.by_stream.get(position)
     }
 }
 
@@ -45,6 +47,9 @@ mod tests {
             clone.note("HISTORY", sequence);
         }
         clone.note("ANOTHER", 100);
+        clone.note("HISTORY_63", 5);
         assert_eq!((acked.highest(StreamName::History), acked.highest(StreamName::Commands)), (9, 0));
+        let last = StreamName::of_name("HISTORY_63").expect("a part");
+        assert_eq!(acked.highest(last), 5);
     }
 }

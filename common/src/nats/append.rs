@@ -19,7 +19,12 @@ use super::{
     connect::Nats,
     read::{LastAtLeader, ReadError, last_at_leader},
 };
-use crate::{headers, streams::StreamName, subject::Subject};
+use crate::{
+    headers,
+    shards::{Shard, Shards},
+    streams::StreamName,
+    subject::Subject,
+};
 
 /// A message to be stored.
 #[derive(Debug, Clone)]
@@ -124,6 +129,11 @@ pub trait Wire: Send + Sync {
     /// # Errors
     /// [`ReadError`] when the leader cannot be asked.
     async fn last_at_leader(&self, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError>;
+
+    /// In how many parts histories and commands are.
+    fn shards(&self) -> Shards {
+        Shards::ONE
+    }
 }
 
 #[async_trait]
@@ -134,6 +144,10 @@ impl Wire for Nats {
 
     async fn last_at_leader(&self, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError> {
         last_at_leader(self, stream, subject).await
+    }
+
+    fn shards(&self) -> Shards {
+        self.shards
     }
 }
 
@@ -195,14 +209,14 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(outgoing: Outgoing) -> Self {
+    pub(super) fn new(outgoing: Outgoing, shard: Shard) -> Self {
         let Outgoing { subject, mut headers, payload, expected } = outgoing;
         let record_id = Uuid::now_v7().as_hyphenated().to_string();
         headers.insert(headers::RECORD_ID, record_id.as_str());
         if let Some(expected) = expected {
             headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
-        Self { subject: subject.into(), headers, payload, expected, record_id }
+        Self { subject: subject.in_shard(shard).into(), headers, payload, expected, record_id }
     }
 
     async fn send(&self, wire: &impl Wire) -> Answer {
@@ -231,7 +245,8 @@ pub async fn append(
     outgoing: Outgoing,
     patience: Duration,
 ) -> Result<u64, AppendError> {
-    append_prepared(nats, stream, &Prepared::new(outgoing), patience).await
+    let shard = nats.shards().of_subject(&outgoing.subject);
+    append_prepared(nats, stream.part(shard), &Prepared::new(outgoing, shard), patience).await
 }
 
 pub(super) async fn append_prepared(

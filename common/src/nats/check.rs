@@ -30,7 +30,7 @@ const LEADER_PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// The first thing that is not as it must be, with what to do about it.
 pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) -> anyhow::Result<()> {
-    for &stream in streams {
+    for stream in nats.shards.all_streams(streams) {
         let found = stream_config(nats, stream).await?;
         let differences = differences(&stream.config(), &found);
         if !differences.is_empty() {
@@ -46,13 +46,15 @@ pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) ->
             );
         }
     }
-    for consumer in ConsumerName::ALL.into_iter().filter(|consumer| streams.contains(&consumer.stream())) {
+    let mut consumers = ConsumerName::ALL.to_vec();
+    consumers.retain(|consumer| streams.contains(&consumer.stream()));
+    for consumer in nats.shards.all_consumers(&consumers) {
         consumer_exists(nats, consumer).await?;
     }
     Ok(())
 }
 
-async fn stream_config(nats: &Nats, stream: StreamName) -> anyhow::Result<Config> {
+pub(crate) async fn stream_config(nats: &Nats, stream: StreamName) -> anyhow::Result<Config> {
     let name = stream.as_str();
     let ask = || async move { Ok(nats.jetstream.get_stream(name).await?.cached_info().config.clone()) };
     patiently(&format!("stream {name}"), ask, |error: &GetStreamError| match error.kind() {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 
 use super::{acked::Acked, permissions::Refusals};
+use crate::shards::Shards;
 
 /// Where the NATS servers are and who we are to them.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,6 +30,8 @@ pub struct Nats {
     pub acked: Acked,
     /// What the server has refused for want of a permission.
     pub refusals: Refusals,
+    /// In how many parts histories and commands are: one, until the streams have been asked ([`Nats::with_shards`]).
+    pub shards: Shards,
 }
 
 /// A peer that does not answer for two of these is taken for dead; the default would take minutes.
@@ -123,7 +126,7 @@ impl Nats {
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
             .build(client.clone());
-        Self { client, jetstream, acked: Acked::default(), refusals: Refusals::default() }
+        Self { client, jetstream, acked: Acked::default(), refusals: Refusals::default(), shards: Shards::ONE }
     }
 
     /// Whether the connection stands right now.

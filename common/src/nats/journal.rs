@@ -3,10 +3,12 @@
 //! With `sync_interval: always` a commit is an fsync, and one fsync can carry many messages. What gathers while a unit
 //! is being committed is the next unit; there is no timer. A small unit goes out as single publishes, a large one as
 //! one atomic batch, and where the one becomes cheaper than the other is measured while running, because it depends
-//! on the disk and on the replicas: a batch has a fixed cost of several milliseconds on a replica-1 file stream.
+//! on the disk and on the replicas: a batch has a fixed cost of several milliseconds on a replica-1 file stream. Where a
+//! stream is in several parts, each part has its own unit in flight.
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +22,10 @@ use super::{
     append::{Answer, AppendError, Outgoing, Prepared, append_prepared, publish_once, settle},
     connect::Nats,
 };
-use crate::streams::StreamName;
+use crate::{
+    shards::{Shard, Shards},
+    streams::StreamName,
+};
 
 /// Most messages of one unit: half of what the server allows in a batch, where throughput has long been flat.
 const MAX_UNIT: usize = 500;
@@ -69,8 +74,10 @@ pub struct Folded {
 /// A handle to the journal of one stream; clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    gathering: mpsc::Sender<Gathered>,
+    /// One for each part of the stream, where it has several.
+    gathering: Arc<[mpsc::Sender<Gathered>]>,
     stream: StreamName,
+    shards: Shards,
 }
 
 /// A message that waits for its unit.
@@ -92,6 +99,10 @@ struct Waiting {
 }
 
 impl Waiting {
+    fn new(Gathered { message, outcome }: Gathered, shard: Shard) -> Self {
+        Self { message: Prepared::new(message, shard), outcome, others: Vec::new() }
+    }
+
     fn tell(self, outcome: Result<u64, AppendError>) {
         // Nobody listens any more when the caller was dropped; the message is stored all the same.
         for other in self.others {
@@ -115,17 +126,23 @@ impl Journal {
     }
 
     fn begin(nats: Nats, stream: StreamName, patience: Duration, fold: Option<Fold>) -> Self {
-        let (gathering, receiver) = mpsc::channel(MAX_WAITING);
-        let committer = Committer {
-            nats,
-            stream,
-            patience,
-            fold,
-            batches_allowed: stream.config().allow_atomic_publish,
-            costs: CommitCosts::default(),
+        let shards = if stream.has_parts() { nats.shards } else { Shards::ONE };
+        let part = |shard| {
+            let (gathering, receiver) = mpsc::channel(MAX_WAITING);
+            let stream = stream.part(shard);
+            let committer = Committer {
+                nats: nats.clone(),
+                stream,
+                shard,
+                patience,
+                fold,
+                batches_allowed: stream.config().allow_atomic_publish,
+                costs: CommitCosts::default(),
+            };
+            tokio::spawn(committer.run(receiver));
+            gathering
         };
-        tokio::spawn(committer.run(receiver));
-        Self { gathering, stream }
+        Self { gathering: shards.all().map(part).collect(), stream, shards }
     }
 
     /// Store one message; see [`super::append::append`] for what the outcomes mean.
@@ -140,7 +157,8 @@ impl Journal {
             seconds: 0,
             reason: format!("the journal of {} has stopped", self.stream.as_str()),
         };
-        self.gathering.send(Gathered { message: outgoing, outcome }).await.map_err(|_| stopped())?;
+        let part = self.gathering.get(self.shards.of_subject(&outgoing.subject).place()).ok_or_else(stopped)?;
+        part.send(Gathered { message: outgoing, outcome }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
@@ -148,6 +166,7 @@ impl Journal {
 struct Committer {
     nats: Nats,
     stream: StreamName,
+    shard: Shard,
     patience: Duration,
     fold: Option<Fold>,
     batches_allowed: bool,
@@ -159,8 +178,8 @@ impl Committer {
         let mut gathered = Vec::with_capacity(MAX_UNIT);
         while receiver.recv_many(&mut gathered, MAX_UNIT).await > 0 {
             let unit = match self.fold {
-                Some(fold) if gathered.len() > 1 => folded(std::mem::take(&mut gathered), fold),
-                _ => gathered.drain(..).map(Waiting::from).collect(),
+                Some(fold) if gathered.len() > 1 => folded(std::mem::take(&mut gathered), fold, self.shard),
+                _ => gathered.drain(..).map(|gathered| Waiting::new(gathered, self.shard)).collect(),
             };
             for unit in within_bytes(unit) {
                 self.commit(unit).await;
@@ -264,13 +283,7 @@ impl Committer {
     }
 }
 
-impl From<Gathered> for Waiting {
-    fn from(Gathered { message, outcome }: Gathered) -> Self {
-        Self { message: Prepared::new(message), outcome, others: Vec::new() }
-    }
-}
-
-fn folded(gathered: Vec<Gathered>, fold: Fold) -> Vec<Waiting> {
+fn folded(gathered: Vec<Gathered>, fold: Fold, shard: Shard) -> Vec<Waiting> {
     let (messages, outcomes): (Vec<_>, Vec<_>) =
         gathered.into_iter().map(|Gathered { message, outcome }| (message, Some(outcome))).unzip();
     let mut outcomes = outcomes;
@@ -280,7 +293,7 @@ fn folded(gathered: Vec<Gathered>, fold: Fold) -> Vec<Waiting> {
         .filter_map(|Folded { message, places }| {
             let mut senders = places.into_iter().filter_map(&mut told);
             let outcome = senders.next()?;
-            Some(Waiting { message: Prepared::new(message), outcome, others: senders.collect() })
+            Some(Waiting { message: Prepared::new(message, shard), outcome, others: senders.collect() })
         })
         .collect()
 }
@@ -393,7 +406,7 @@ mod tests {
         // The first and the last are one, the second is forgotten, which a fold must not do.
         let fold: Fold = |unit| vec![Folded { message: unit[0].clone(), places: vec![0, 2] }];
         let (unit, mut told): (Vec<_>, Vec<_>) = (0..3).map(|_| gathered()).unzip();
-        for waiting in folded(unit, fold) {
+        for waiting in folded(unit, fold, Shard::First) {
             waiting.tell(Ok(7));
         }
         assert_eq!((told[0].try_recv(), told[2].try_recv()), (Ok(Ok(7)), Ok(Ok(7))));

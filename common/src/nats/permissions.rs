@@ -15,6 +15,7 @@ use async_nats::{HeaderMap, header};
 
 use super::connect::Nats;
 use crate::{
+    shards::Shards,
     streams::{ConsumerName, StreamName},
     subject::Subject,
 };
@@ -75,23 +76,55 @@ pub struct Needs<'a> {
 }
 
 impl Needs<'_> {
-    fn subjects(&self) -> Vec<String> {
+    fn subjects(&self, shards: Shards) -> Vec<String> {
         let mut subjects: Vec<String> = self.publishes.iter().map(ToString::to_string).collect();
-        let consumers = ConsumerName::ALL.into_iter().filter(|consumer| self.streams.contains(&consumer.stream()));
+        let mut consumers = ConsumerName::ALL.to_vec();
+        consumers.retain(|consumer| self.streams.contains(&consumer.stream()));
         let named = |consumer: ConsumerName| format!("{}.{}", consumer.stream().as_str(), consumer.as_str());
-        subjects.extend(self.streams.iter().map(|stream| format!("$JS.API.STREAM.INFO.{}", stream.as_str())));
-        subjects.extend(consumers.map(|consumer| format!("$JS.API.CONSUMER.INFO.{}", named(consumer))));
-        for &consumer in self.takes {
+        subjects.extend(
+            shards.all_streams(self.streams).iter().map(|stream| format!("$JS.API.STREAM.INFO.{}", stream.as_str())),
+        );
+        subjects.extend(
+            shards
+                .all_consumers(&consumers)
+                .into_iter()
+                .map(|consumer| format!("$JS.API.CONSUMER.INFO.{}", named(consumer))),
+        );
+        for consumer in shards.all_consumers(self.takes) {
             subjects.push(format!("$JS.API.CONSUMER.MSG.NEXT.{}", named(consumer)));
             // Both forms; which one a server uses depends on its version.
             subjects.push(format!("$JS.ACK.{}.permission-check", named(consumer)));
             subjects.push(format!("$JS.ACK.domain.account.{}.permission-check", named(consumer)));
         }
-        subjects.extend(self.reads.iter().map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.as_str())));
-        subjects.extend(self.asks_leader.iter().map(|stream| format!("$JS.API.STREAM.MSG.GET.{}", stream.as_str())));
-        subjects.extend(self.writes.iter().map(ToString::to_string));
+        subjects.extend(
+            shards.all_streams(self.reads).iter().map(|stream| format!("$JS.API.DIRECT.GET.{}", stream.as_str())),
+        );
+        subjects.extend(
+            shards
+                .all_streams(self.asks_leader)
+                .iter()
+                .map(|stream| format!("$JS.API.STREAM.MSG.GET.{}", stream.as_str())),
+        );
+        for subject in &self.writes {
+            let written: BTreeSet<String> = shards.all().map(|shard| subject.in_shard(shard)).collect();
+            subjects.extend(written);
+        }
         subjects
     }
+}
+
+/// Ask whether this connection's user may do what it needs, and find out in how many parts the streams are.
+///
+/// # Errors
+/// As [`check_permissions`] and [`Nats::with_shards`].
+pub async fn check_in(nats: Nats, service: &str, needs: &Needs<'_>) -> anyhow::Result<Nats> {
+    // Asked first: a missing permission would look like a server that does not answer.
+    check_permissions(&nats, service, needs).await?;
+    let nats = nats.with_shards().await?;
+    if nats.shards != Shards::ONE {
+        check_permissions(&nats, service, needs).await?;
+    }
+    Ok(nats)
 }
 
 /// Ask the server whether this connection's user may do all of this. Nothing is stored or changed by it.
@@ -102,11 +135,11 @@ pub async fn check_permissions(nats: &Nats, service: &str, needs: &Needs<'_>) ->
     let asking = "ask the server for this service's permissions";
     let mut headers = HeaderMap::new();
     headers.insert(header::NATS_EXPECTED_STREAM, NO_STREAM);
-    for subject in needs.subjects() {
+    for subject in needs.subjects(nats.shards) {
         // Says "still at work" where it is taken for an ack, of no message.
         nats.client.publish_with_headers(subject, headers.clone(), "+WPI".into()).await.context(asking)?;
     }
-    for stream in needs.trims {
+    for stream in nats.shards.all_streams(needs.trims) {
         // A body that is no JSON object would purge the whole stream (nats-server 2.15.1). This one asks for the messages
         // before the first.
         let subject = format!("$JS.API.STREAM.PURGE.{}", stream.as_str());

@@ -60,9 +60,10 @@ pub async fn history(nats: &Nats, workflow: WorkflowRef) -> Result<Vec<Stored>, 
 /// # Errors
 /// [`ReadError`] when the server cannot be asked.
 pub async fn subject(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Vec<Stored>, ReadError> {
+    let (stream, subject) = placed(nats, stream, subject);
     let (mut messages, mut from) = (Vec::new(), 1);
     loop {
-        let batch = stretch(nats, stream, from, BATCH, &subject.to_string()).await?;
+        let batch = stretch(nats, stream, from, BATCH, &subject).await?;
         let more = batch.more;
         from = batch.messages.last().map_or(from, |last| last.sequence + 1);
         messages.extend(batch.messages);
@@ -72,12 +73,28 @@ pub async fn subject(nats: &Nats, stream: StreamName, subject: &Subject) -> Resu
     }
 }
 
+/// The part of a stream that a subject is in, and how it is written there.
+fn placed(nats: &Nats, stream: StreamName, subject: &Subject) -> (StreamName, String) {
+    let shard = nats.shards.of_subject(subject);
+    (stream.part(shard), subject.in_shard(shard))
+}
+
+/// The last message of a subject, as the leader of the stream that it is in knows it: nothing newer is stored.
+///
+/// # Errors
+/// [`ReadError`] when the leader cannot be asked.
+pub async fn newest(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Option<LastAtLeader>, ReadError> {
+    let (stream, subject) = placed(nats, stream, subject);
+    last_at_leader(nats, stream, &subject).await
+}
+
 /// The last message of one subject, as the replica that answers knows it.
 ///
 /// # Errors
 /// [`ReadError`] when the server cannot be asked.
 pub async fn last(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Option<Stored>, ReadError> {
-    let request = serde_json::json!({ "last_by_subj": subject.to_string() });
+    let (stream, subject) = placed(nats, stream, subject);
+    let request = serde_json::json!({ "last_by_subj": subject });
     let answer = nats
         .client
         .request(direct_get(stream), request.to_string().into())

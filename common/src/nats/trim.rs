@@ -23,17 +23,19 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Keep a queue free of what is done, for as long as the process lives. Several processes may do it at the same time.
 pub async fn keep_trimmed(nats: &Nats, consumer: ConsumerName) -> std::convert::Infallible {
-    let mut trimmed = 0;
+    let mut parts: Vec<_> = nats.shards.all_consumers(&[consumer]).into_iter().map(|part| (part, 0)).collect();
     loop {
         tokio::time::sleep(TRIM_INTERVAL).await;
-        match trim(nats, consumer, trimmed).await {
-            Ok(floor) => trimmed = floor,
-            // The commands stay a while longer; what uses the room up is seen by the gateways.
-            Err(error) => tracing::warn!(
-                stream = consumer.stream().as_str(),
-                error = format!("{error:#}"),
-                "could not take out what is done; trying again"
-            ),
+        for (part, trimmed) in &mut parts {
+            match trim(nats, *part, *trimmed).await {
+                Ok(floor) => *trimmed = floor,
+                // The commands stay a while longer; what uses the room up is seen by the gateways.
+                Err(error) => tracing::warn!(
+                    stream = part.stream().as_str(),
+                    error = format!("{error:#}"),
+                    "could not take out what is done; trying again"
+                ),
+            }
         }
     }
 }

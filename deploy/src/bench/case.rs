@@ -3,6 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use common::shards::Shards;
 use serde::Serialize;
 
 use super::Mode;
@@ -60,6 +61,8 @@ pub(super) struct Case {
     pub(super) mode: Mode,
     pub(super) sync: Durable,
     pub(super) workers: u8,
+    /// In how many streams histories, and commands, are spread.
+    pub(super) shards: Shards,
     pub(super) skus: u32,
     pub(super) load: Load,
 }
@@ -67,7 +70,14 @@ pub(super) struct Case {
 impl Case {
     /// So many in flight past HTTP, with what counts for everything else.
     pub(super) fn engine(in_flight: u32) -> Self {
-        Self { mode: Mode::Engine, sync: Durable::Always, workers: 1, skus: 100, load: Load::InFlight(in_flight) }
+        Self {
+            mode: Mode::Engine,
+            sync: Durable::Always,
+            workers: 1,
+            shards: Shards::ONE,
+            skus: 100,
+            load: Load::InFlight(in_flight),
+        }
     }
 
     pub(super) fn mode_word(&self) -> &'static str {
@@ -82,6 +92,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sync, workers, skus, load, .. } = self;
         let mode = self.mode_word();
-        write!(f, "{mode}, {load}, sync {}, {skus} SKUs, {workers} workers", sync.as_str())
+        write!(f, "{mode}, {load}, sync {}, {skus} SKUs, {workers} workers", sync.as_str())?;
+        if self.shards == Shards::ONE { Ok(()) } else { write!(f, ", {} shards", self.shards) }
     }
 }

@@ -39,7 +39,7 @@ impl Meter {
             *cpu_ms.entry(name.to_owned()).or_default() += cpu_of(pid)?;
         }
         let mut messages = BTreeMap::new();
-        for stream in StreamName::ALL {
+        for stream in stage.nats.shards.all_streams(&StreamName::ALL) {
             let found = stage.nats.jetstream.get_stream(stream.as_str()).await.context("ask how long a stream is")?;
             messages.insert(stream.as_str(), found.cached_info().state.last_sequence);
         }

@@ -50,8 +50,7 @@ impl Milestones {
     /// Begin to listen.
     pub(super) async fn listen(stage: &Stage) -> anyhow::Result<Self> {
         let milestones = Self::default();
-        let mut news =
-            stage.nats.client.subscribe("live.history.checkout.*").await.context("listen to the histories")?;
+        let mut news = stage.nats.client.subscribe("live.history.>").await.context("listen to the histories")?;
         stage.nats.client.flush().await.context("listen to the histories")?;
         let told = milestones.clone();
         tokio::spawn(async move {

@@ -31,7 +31,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use common::time::parse_duration;
+use common::{shards::Shards, time::parse_duration};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -105,6 +105,9 @@ struct CasesArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [1], value_name = "NUMBERS",
         value_parser = clap::value_parser!(u8).range(1..=16))]
     workers: Vec<u8>,
+    /// In how many streams histories, and commands, are spread.
+    #[arg(long, value_delimiter = ',', default_values_t = [Shards::ONE], value_name = "NUMBERS")]
+    shards: Vec<Shards>,
     #[command(flatten)]
     timing: TimingArgs,
     #[command(flatten)]
@@ -169,6 +172,7 @@ impl From<HotSkuArgs> for CasesArgs {
             sync: vec![Durable::Always],
             skus: vec![1, 100],
             workers: vec![1],
+            shards: vec![Shards::ONE],
             timing,
             output,
         }
@@ -176,12 +180,9 @@ impl From<HotSkuArgs> for CasesArgs {
 }
 
 impl CasesArgs {
-    fn loads(&self) -> Vec<Load> {
-        if self.rate.is_empty() {
-            self.in_flight.iter().copied().map(Load::InFlight).collect()
-        } else {
-            self.rate.iter().copied().map(Load::PerSecond).collect()
-        }
+    fn loads(&self) -> impl Iterator<Item = Load> {
+        let in_flight = if self.rate.is_empty() { &self.in_flight[..] } else { &[] };
+        in_flight.iter().copied().map(Load::InFlight).chain(self.rate.iter().copied().map(Load::PerSecond))
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -190,8 +191,8 @@ impl CasesArgs {
             for &mode in &self.mode {
                 for &workers in &self.workers {
                     for &skus in &self.skus {
-                        for load in self.loads() {
-                            cases.push(Case { mode, sync, workers, skus, load });
+                        for &shards in &self.shards {
+                            cases.extend(self.loads().map(|load| Case { mode, sync, workers, shards, skus, load }));
                         }
                     }
                 }

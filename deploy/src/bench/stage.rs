@@ -75,7 +75,9 @@ impl Stage {
             Durable::Always => Durability::SyncAlways,
             Durable::Default => Durability::SyncSometimes,
         };
-        provision(&nats, &Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability }).await?;
+        let placement = Placement { replicas: 1, storage_bytes: STORAGE_BYTES, durability, shards: case.shards };
+        provision(&nats, &placement).await?;
+        let nats = nats.with_shards().await?;
         let articles = articles(case.skus)?;
         seed(&nats, &articles).await?;
         let log_dir = folder.path().join("logs");

@@ -129,7 +129,7 @@ impl From<&FilterArgs> for Filter {
 /// # Errors
 /// When the stream cannot be read, a letter does not exist, or the operator has no name.
 pub async fn run(args: &DeadLettersArgs) -> anyhow::Result<bool> {
-    let nats = common::nats::connect::connect(&args.nats, "dead-letters").await?;
+    let nats = common::nats::connect::connect(&args.nats, "dead-letters").await?.with_shards().await?;
     let done = act(&nats, args).await;
     if let Err(error) = nats.client.drain().await {
         tracing::debug!(%error, "could not drain the NATS connection");

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use common::{
     contracts::dead_letter::{Settlement, SettlementAct},
     crash_point, headers,
-    nats::{AppendError, Nats, Outgoing, append::append, dead_letters, read::last_at_leader},
+    nats::{AppendError, Nats, Outgoing, append::append, dead_letters, read::newest},
     streams::StreamName,
     subject::Subject,
 };
@@ -102,7 +102,7 @@ async fn send(nats: &Nats, letter: &Letter, stream: StreamName, subject: Subject
     let mut headers = dead_letters::original_headers(&letter.headers);
     headers.insert(headers::REDRIVEN_FROM, letter.sequence.to_string());
     for _ in 0..MOST_CONFLICTS {
-        let last = last_at_leader(nats, stream, &letter.original_subject)
+        let last = newest(nats, stream, &subject)
             .await
             .with_context(|| format!("look for the message in {}", stream.as_str()))?;
         if let Some(last) = &last

@@ -5,7 +5,11 @@
 //! ledger is read between two readings of the histories, until nothing has moved in between; what still moves then is
 //! not compared. Acks are asked about first, because a worker acks after it has written.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::pull;
@@ -78,15 +82,16 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     let acked = AckedUpTo::ask(nats).await?;
     let (mut histories, mut ledger) = (Histories::default(), LedgerRead::default());
     let patience = options.replica_patience;
-    let mut history_cursor = Cursor::new(StreamName::History, "history.>", MESSAGES_PER_READ, patience);
+    let history_cursor = |part| Cursor::new(part, "history.>", MESSAGES_PER_READ, patience);
+    let mut history_cursors: Vec<Cursor> = nats.shards.streams(StreamName::History).map(history_cursor).collect();
     let mut ledger_cursor = Cursor::new(StreamName::Inventory, "inventory.ledger", ENTRIES_PER_READ, patience);
 
     let projections = read_projections(nats, findings).await?;
-    read_histories(nats, &mut history_cursor, &mut histories, findings, &spinner).await?;
+    read_histories(nats, &mut history_cursors, &mut histories, findings, &spinner).await?;
     let mut moved = HashSet::new();
     for _ in 0..MOST_ROUNDS {
         ledger_cursor.read_to_end(nats, &spinner, &mut |stored| ledger.read_on(stored, findings)).await?;
-        moved = read_histories(nats, &mut history_cursor, &mut histories, findings, &spinner).await?;
+        moved = read_histories(nats, &mut history_cursors, &mut histories, findings, &spinner).await?;
         if moved.is_empty() {
             break;
         }
@@ -98,8 +103,8 @@ pub(super) async fn read(nats: &Nats, options: &Options, findings: &mut Findings
     for_each(nats, StreamName::Webhooks, "webhook.>", &mut |stored| check.look_at(stored, findings)).await?;
     let webhooks = check.finish(findings);
     let under_way = read_under_way(nats, &acked).await?;
-    moved.extend(read_histories(nats, &mut history_cursor, &mut histories, findings, &spinner).await?);
-    history_cursor.report_holes(Promise::End, findings);
+    moved.extend(read_histories(nats, &mut history_cursors, &mut histories, findings, &spinner).await?);
+    history_cursors.iter().for_each(|cursor| cursor.report_holes(Promise::End, findings));
     ledger_cursor.report_holes(Promise::Stock, findings);
     let behind = wait_for_projections(nats, &ledger, &projections).await?;
     spinner.finish();
@@ -121,7 +126,7 @@ pub(crate) async fn standing_of(nats: &Nats, workflow: WorkflowRef) -> anyhow::R
 
 /// Streams that are not as they must be: a service that starts would refuse them.
 async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::Result<()> {
-    for stream in StreamName::ALL {
+    for stream in nats.shards.all_streams(&StreamName::ALL) {
         let info = nats.jetstream.get_stream(stream.as_str()).await.with_context(|| {
             format!(
                 "stream {} is not there or cannot be asked: run `deploy provision` against this server",
@@ -146,7 +151,8 @@ async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::R
 /// What is done for certain in the queues, which keep it for some seconds, in the ledger and in `TIMERS`.
 #[derive(Debug, Default)]
 struct AckedUpTo {
-    commands: u64,
+    /// Of each part.
+    commands: HashMap<StreamName, u64>,
     inventory_commands: u64,
     ledger: u64,
     due: u64,
@@ -154,8 +160,12 @@ struct AckedUpTo {
 
 impl AckedUpTo {
     async fn ask(nats: &Nats) -> anyhow::Result<Self> {
+        let mut commands = HashMap::new();
+        for part in nats.shards.all_consumers(&[ConsumerName::WorkerCommands]) {
+            commands.insert(part.stream(), acked_up_to(nats, part).await?);
+        }
         Ok(Self {
-            commands: acked_up_to(nats, ConsumerName::WorkerCommands).await?,
+            commands,
             inventory_commands: acked_up_to(nats, ConsumerName::Inventory).await?,
             ledger: acked_up_to(nats, ConsumerName::WorkerLedger).await?,
             due: acked_up_to(nats, ConsumerName::WorkerDue).await?,
@@ -265,14 +275,16 @@ async fn last_sequence(nats: &Nats, stream: StreamName) -> anyhow::Result<u64> {
 /// Read on in the histories; whose moved.
 async fn read_histories(
     nats: &Nats,
-    cursor: &mut Cursor,
+    cursors: &mut [Cursor],
     histories: &mut Histories,
     findings: &mut Findings,
     spinner: &Spinner,
 ) -> anyhow::Result<HashSet<WorkflowRef>> {
     let mut moved = HashSet::new();
     let mut read_on = |stored: &Stored| moved.extend(histories.read_on(stored, findings));
-    cursor.read_to_end(nats, spinner, &mut read_on).await?;
+    for cursor in cursors {
+        cursor.read_to_end(nats, spinner, &mut read_on).await?;
+    }
     Ok(moved)
 }
 
@@ -377,13 +389,16 @@ fn woken_by(stored: &Stored) -> Vec<WorkflowRef> {
 async fn read_under_way(nats: &Nats, acked: &AckedUpTo) -> anyhow::Result<UnderWay> {
     let mut under_way = UnderWay::default();
     // What is done stays in a queue for some seconds.
-    for_each_after(acked.commands, nats, StreamName::Commands, "command.>", &mut |stored| {
-        under_way.counts.commands += 1;
-        if let Ok(Subject::Command(workflow)) = stored.subject.parse() {
-            under_way.add(workflow);
-        }
-    })
-    .await?;
+    for part in nats.shards.streams(StreamName::Commands) {
+        let acked = acked.commands.get(&part).copied().unwrap_or_default();
+        for_each_after(acked, nats, part, "command.>", &mut |stored| {
+            under_way.counts.commands += 1;
+            if let Ok(Subject::Command(workflow)) = stored.subject.parse() {
+                under_way.add(workflow);
+            }
+        })
+        .await?;
+    }
     let not_acked = acked.inventory_commands;
     for_each_after(not_acked, nats, StreamName::InventoryCommands, "inventory.*.*", &mut |stored| {
         for command in inventory_commands(stored) {

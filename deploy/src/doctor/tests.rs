@@ -20,8 +20,12 @@ pub(super) struct TestStreams {
     pub(super) nats: Nats,
 }
 
-const PLACEMENT: Placement =
-    Placement { replicas: 1, storage_bytes: 1024 * 1024 * 1024, durability: Durability::SyncAlways };
+const PLACEMENT: Placement = Placement {
+    replicas: 1,
+    storage_bytes: 1024 * 1024 * 1024,
+    durability: Durability::SyncAlways,
+    shards: common::shards::Shards::ONE,
+};
 
 impl TestStreams {
     async fn without_streams() -> Self {
@@ -74,8 +78,15 @@ impl TestStreams {
             .nats
             .jetstream
             .get_consumer_from_stream::<pull::Config, _, _>(consumer.as_str(), consumer.stream().as_str());
-        let mut messages =
-            found.await.expect("the consumer").fetch().max_messages(100).messages().await.expect("a pull");
+        let mut messages = found
+            .await
+            .expect("the consumer")
+            .fetch()
+            .group(consumer.group())
+            .max_messages(100)
+            .messages()
+            .await
+            .expect("a pull");
         while let Some(message) = futures_util::StreamExt::next(&mut messages).await {
             message.expect("a message").double_ack().await.expect("acked");
         }

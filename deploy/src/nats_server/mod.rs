@@ -39,7 +39,7 @@ pub use data_dir::stop_leftover;
 pub use error::NatsServerError;
 pub use find::{FindOptions, Found, find_or_install};
 pub use for_tests::RouteLinks;
-pub(crate) use port::free_ports;
+pub use port::free_ports;
 pub use process::{NatsServer, StartOptions};
 pub use source::NatsSource;
 pub use version::{LEAST_VERSION, PINNED_VERSION, Version, require_recent};

@@ -16,17 +16,39 @@ pub(super) fn settle(wish: ClientPort) -> Result<ClientPort, NatsServerError> {
     Ok(ClientPort::Any)
 }
 
+/// Below the ports that Linux and the IANA give to outgoing connections (from 32768 and 49152 on): any of those may be taken
+/// by somebody's connection just while a server is down. Above the ones that programs are known by.
+const PORTS: std::ops::Range<u16> = 16_384..32_768;
+
+/// Ports that are tried before there are taken to be none.
+const MOST_TRIES: usize = 1_000;
+
 /// Different ports that were free a moment ago.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], NatsServerError> {
+///
+/// # Errors
+/// [`NatsServerError::NoPort`] when none can be found.
+pub fn free_ports<const N: usize>() -> Result<[u16; N], NatsServerError> {
     // All are held until the last is chosen, or one could be given twice.
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(NatsServerError::NoPort)?;
+        let listener = free_port()?;
         *port = listener.local_addr().map_err(NatsServerError::NoPort)?.port();
         held.push(listener);
     }
     Ok(ports)
+}
+
+fn free_port() -> Result<TcpListener, NatsServerError> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS)));
+    let mut last = listen();
+    for _ in 0..MOST_TRIES {
+        if last.is_ok() {
+            break;
+        }
+        last = listen();
+    }
+    last.map_err(NatsServerError::NoPort)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ pub enum Outcome {
 /// not certain is not done, and the text says what to do.
 pub async fn run(args: &RepairArgs) -> anyhow::Result<()> {
     let by = args.operator.name()?;
-    let nats = connect(&args.nats, "repair").await?;
+    let nats = connect(&args.nats, "repair").await?.with_shards().await?;
     let provider = args.payment.build_for_calls()?;
     let known = match (&args.session, args.no_session) {
         (Some(session), _) => Known::Session(session.clone()),

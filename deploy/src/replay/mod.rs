@@ -68,7 +68,7 @@ pub async fn run_replay(args: &ReplayArgs) -> anyhow::Result<bool> {
     if let Some(file) = &args.from_file {
         from_file(file, &mut tally)?;
     } else {
-        let nats = connect(&args.nats, "replay").await?;
+        let nats = connect(&args.nats, "replay").await?.with_shards().await?;
         let mut export = args.export.as_deref().map(Export::create).transpose()?;
         if args.all {
             from_stream(&nats, &mut tally, export.as_mut()).await?;

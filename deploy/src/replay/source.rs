@@ -24,28 +24,32 @@ use super::{
 /// Histories that are read at the same time: enough to keep the server busy, few enough for a small machine.
 const READ_AT_A_TIME: usize = 32;
 
-/// Every history of the stream, one subject after the other. The server tells the subjects in pages.
+/// Every history, part after part, one subject after the other. The server tells the subjects in pages.
 pub(super) async fn from_stream(nats: &Nats, tally: &mut Tally, mut export: Option<&mut Export>) -> anyhow::Result<()> {
-    let name = StreamName::History.as_str();
-    let stream = nats
-        .jetstream
-        .get_stream(name)
-        .await
-        .with_context(|| format!("ask for stream {name}: is this the right server, and is it provisioned?"))?;
-    tally.expect_histories(stream.cached_info().state.subjects_count);
-    let subjects = stream.info_with_subjects("history.>").await.context("ask for the histories that there are")?;
-    let mut histories = subjects
-        .map(|subject| async move {
-            let (subject, _) = subject.context("ask for the histories that there are")?;
-            let Ok(Subject::History(workflow)) = subject.parse() else {
-                bail!("{subject} in stream {name} is not the history of a workflow that this build knows");
-            };
-            read(nats, workflow).await
-        })
-        .buffer_unordered(READ_AT_A_TIME)
-        .boxed();
-    while let Some(history) = histories.try_next().await? {
-        take(history, tally, export.as_deref_mut())?;
+    let (mut parts, mut expected) = (Vec::new(), 0);
+    for part in nats.shards.streams(StreamName::History) {
+        let name = part.as_str();
+        let ask = || format!("ask for stream {name}: is this the right server, and is it provisioned?");
+        let stream = nats.jetstream.get_stream(name).await.with_context(ask)?;
+        expected += stream.cached_info().state.subjects_count;
+        parts.push((name, stream));
+    }
+    tally.expect_histories(expected);
+    for (name, stream) in parts {
+        let subjects = stream.info_with_subjects("history.>").await.context("ask for the histories that there are")?;
+        let mut histories = subjects
+            .map(|subject| async move {
+                let (subject, _) = subject.context("ask for the histories that there are")?;
+                let Ok(Subject::History(workflow)) = subject.parse() else {
+                    bail!("{subject} in stream {name} is not the history of a workflow that this build knows");
+                };
+                read(nats, workflow).await
+            })
+            .buffer_unordered(READ_AT_A_TIME)
+            .boxed();
+        while let Some(history) = histories.try_next().await? {
+            take(history, tally, export.as_deref_mut())?;
+        }
     }
     Ok(())
 }

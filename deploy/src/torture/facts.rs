@@ -73,12 +73,14 @@ pub(super) struct Letter {
 impl Facts {
     /// Read the streams.
     pub(super) async fn read_streams(&mut self, nats: &Nats) -> anyhow::Result<()> {
-        for_each(nats, StreamName::History, "history.>", |stored| {
-            if let Ok(Subject::History(workflow)) = stored.subject.parse() {
-                self.histories.entry(workflow).or_default().push(stored.payload);
-            }
-        })
-        .await?;
+        for part in nats.shards.streams(StreamName::History) {
+            for_each(nats, part, "history.>", |stored| {
+                if let Ok(Subject::History(workflow)) = stored.subject.parse() {
+                    self.histories.entry(workflow).or_default().push(stored.payload);
+                }
+            })
+            .await?;
+        }
         for_each(nats, StreamName::Inventory, "inventory.ledger", |stored| self.ledger.push(stored.payload)).await?;
         for_each(nats, StreamName::Webhooks, "webhook.>", |stored| {
             self.webhooks.insert(stored.subject);

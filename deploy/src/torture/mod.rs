@@ -30,7 +30,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use common::time::parse_duration;
+use common::{shards::Shards, time::parse_duration};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -101,6 +101,9 @@ pub struct TortureArgs {
     /// How many nats-servers there are: 1, or 3 in a cluster with three replicas of every stream.
     #[arg(long, default_value_t = 1, value_name = "1|3", value_parser = one_or_three)]
     pub nodes: u8,
+    /// In how many streams histories, and commands, are spread.
+    #[arg(long, default_value_t = Shards::ONE, value_name = "NUMBER")]
+    pub shards: Shards,
     /// Which kinds of faults come; without it all of them, with `--faults none` none.
     #[arg(long, value_delimiter = ',', value_name = "KINDS", value_parser = kind_or_none)]
     pub faults: Vec<Option<FaultKind>>,
@@ -284,7 +287,7 @@ async fn end_of_faults(stage: &Stage) -> anyhow::Result<()> {
     stage.until_open().await?;
     let cleared = stage.http.delete(url).send().await.context("end the provider's faults")?;
     cleared.error_for_status().context("end the provider's faults")?;
-    for consumer in common::streams::ConsumerName::ALL {
+    for consumer in stage.nats.shards.all_consumers(&common::streams::ConsumerName::ALL) {
         let stream = stage.nats.jetstream.get_stream_no_info(consumer.stream().as_str()).await?;
         stream.resume_consumer(consumer.as_str()).await.context("let a consumer go on")?;
     }

@@ -49,8 +49,8 @@ pub(super) async fn settle(stage: &Stage, patience: Duration, progress: &Progres
 /// What was seen so far.
 #[derive(Default)]
 struct Look {
-    /// The sequence of the history to be read next.
-    next: u64,
+    /// The sequence to be read next in each part of the histories.
+    next: BTreeMap<&'static str, u64>,
     /// Workflows whose newest record says that something is owed, with their status.
     open: BTreeMap<WorkflowRef, String>,
     /// Sessions whose webhooks have all been taken.
@@ -66,7 +66,7 @@ impl Look {
                 self.open.iter().take(MOST_NAMED).map(|(workflow, status)| format!("{workflow} ({status})")).collect();
             under_way.push(format!("{} workflows are open, among them {}", self.open.len(), named.join(", ")));
         }
-        for consumer in ConsumerName::ALL {
+        for consumer in stage.nats.shards.all_consumers(&ConsumerName::ALL) {
             let stream = consumer.stream().as_str();
             let found = stage.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(consumer.as_str(), stream);
             let found = found.await?;
@@ -87,22 +87,25 @@ impl Look {
     }
 
     async fn read_histories(&mut self, stage: &Stage) -> anyhow::Result<()> {
-        loop {
-            let batch = stretch(&stage.nats, StreamName::History, self.next, BATCH, "history.>").await?;
-            for stored in &batch.messages {
-                self.next = stored.sequence + 1;
-                let Ok(Subject::History(workflow)) = stored.subject.parse() else { continue };
-                let text = |name: &str| stored.headers.get(name).map(ToString::to_string).unwrap_or_default();
-                if text(headers::NEXT) == "done" {
-                    self.open.remove(&workflow);
-                } else {
-                    self.open.insert(workflow, text(headers::STATUS));
+        for part in stage.nats.shards.streams(StreamName::History) {
+            let next = self.next.entry(part.as_str()).or_insert(1);
+            let mut more = true;
+            while more {
+                let batch = stretch(&stage.nats, part, *next, BATCH, "history.>").await?;
+                for stored in &batch.messages {
+                    *next = stored.sequence + 1;
+                    let Ok(Subject::History(workflow)) = stored.subject.parse() else { continue };
+                    let text = |name: &str| stored.headers.get(name).map(ToString::to_string).unwrap_or_default();
+                    if text(headers::NEXT) == "done" {
+                        self.open.remove(&workflow);
+                    } else {
+                        self.open.insert(workflow, text(headers::STATUS));
+                    }
                 }
-            }
-            if !batch.more {
-                return Ok(());
+                more = batch.more;
             }
         }
+        Ok(())
     }
 
     async fn untold(&mut self, stage: &Stage) -> anyhow::Result<u64> {

@@ -86,9 +86,14 @@ impl Stage {
         let servers = start_servers(args.nodes, folder).await?;
         let urls: Vec<String> = servers.iter().map(NatsServer::client_url).collect();
         let nats = connect(&NatsOptions { nats_url: urls.join(","), nats_creds: None }, "torture").await?;
-        let placement =
-            Placement { replicas: args.nodes.into(), storage_bytes: STORAGE_BYTES, durability: Durability::SyncAlways };
+        let placement = Placement {
+            replicas: args.nodes.into(),
+            storage_bytes: STORAGE_BYTES,
+            durability: Durability::SyncAlways,
+            shards: args.shards,
+        };
         provision(&nats, &placement).await?;
+        let nats = nats.with_shards().await?;
         if let Some(ack_wait) = args.ack_wait {
             shorten_ack_wait(&nats, ack_wait).await?;
         }
@@ -246,7 +251,7 @@ async fn open_links(servers: &[NatsServer]) -> anyhow::Result<BTreeMap<Service, 
 
 /// Let every consumer hand on what a dead service has left sooner than in production.
 async fn shorten_ack_wait(nats: &Nats, ack_wait: Duration) -> anyhow::Result<()> {
-    for consumer in ConsumerName::ALL {
+    for consumer in nats.shards.all_consumers(&ConsumerName::ALL) {
         let config = pull::Config { ack_wait, ..consumer.config() };
         let stream = consumer.stream().as_str();
         nats.jetstream

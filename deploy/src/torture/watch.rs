@@ -26,7 +26,7 @@ pub(super) async fn watch(nats: Nats, stop: CancellationToken) -> LastSequences 
 }
 
 async fn look(nats: &Nats, seen: &mut LastSequences) {
-    for stream in STREAMS {
+    for stream in nats.shards.all_streams(&STREAMS) {
         // A server that is down has nothing to say.
         if let Ok(info) = nats.jetstream.get_stream(stream.as_str()).await {
             seen.entry(stream.as_str()).or_default().push(info.cached_info().state.last_sequence);

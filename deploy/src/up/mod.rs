@@ -19,7 +19,7 @@ use crate::{
     nats_server::{
         ClientPort, FindOptions, NatsServer, NatsSource, ServerConfig, StartOptions, find_or_install, require_recent,
     },
-    provision::{ask_monitoring, provision},
+    provision::{ask_monitoring, provision, shards_there},
 };
 use progress::Progress;
 
@@ -178,10 +178,11 @@ async fn run_shop(
              `sync_interval: always` in the jetstream section of its configuration and restart it"
         );
     }
-    let placement = Placement { replicas: 1, storage_bytes: storage / 100 * PERCENT_FOR_STREAMS, durability };
+    let shards = shards_there(nats).await;
+    let placement = Placement { replicas: 1, storage_bytes: storage / 100 * PERCENT_FOR_STREAMS, durability, shards };
     provision(nats, &placement).await?;
     // Before anything is written: what is restored or damaged must not be built upon.
-    HighWater::check(&high_water(args), nats, &MARKED).await?;
+    HighWater::check(&high_water(args), nats, &shards.all_streams(&MARKED)).await?;
     let new = catalogue::seed(nats, articles).await?;
     if new > 0 {
         progress.step(&format!("put {new} articles into the catalogue"));

@@ -81,7 +81,14 @@ impl Overview {
     /// # Errors
     /// When the streams cannot be read.
     pub(crate) async fn read(nats: &Nats, articles: Vec<Article>) -> Result<Self, ReadError> {
-        let (history, messages_stored) = newest(nats, StreamName::History, HISTORY_READ, "history.>").await?;
+        let (mut history, mut messages_stored) = (Vec::new(), 0);
+        for part in nats.shards.streams(StreamName::History) {
+            let (newest, stored) = newest(nats, part, HISTORY_READ, "history.>").await?;
+            history.extend(newest);
+            messages_stored += stored;
+        }
+        // What different parts hold has no common order but time.
+        history.sort_by_key(|stored| stored.time);
         let (mut letters, _) = newest(nats, StreamName::DeadLetters, DEAD_LETTERS_READ, "deadletter.>").await?;
         leave_out_settled(&mut letters);
         Ok(Self { messages_stored, articles, ..Self::of_messages(&history, &letters) })

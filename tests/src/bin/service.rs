@@ -62,7 +62,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         What::Provision { nats, storage_bytes } => {
             telemetry::init_logs();
             let nats = connect(&nats, "provision").await?;
-            let placement = Placement { replicas: 1, storage_bytes, durability: Durability::SyncAlways };
+            let placement = Placement {
+                replicas: 1,
+                storage_bytes,
+                durability: Durability::SyncAlways,
+                shards: common::shards::Shards::ONE,
+            };
             provision(&nats, &placement).await?;
             seed(&nats, &read_catalogue(None)?).await?;
         }

@@ -68,9 +68,8 @@ impl HistoryStore for NatsHistory {
     }
 
     async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError> {
-        let subject = Subject::History(workflow).to_string();
-        let last = read::last_at_leader(&self.nats, StreamName::History, &subject).await?;
-        Ok(last.map_or(0, |last| last.sequence))
+        let newest = read::newest(&self.nats, StreamName::History, &Subject::History(workflow)).await?;
+        Ok(newest.map_or(0, |newest| newest.sequence))
     }
 
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {

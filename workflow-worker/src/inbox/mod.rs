@@ -81,16 +81,14 @@ impl Inbox {
     /// When a consumer is gone, or nothing comes although something waits: the process should be started anew.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::info!(priority = self.priority, "taking messages; workers with a lower number are given them first");
-        let taken = futures_util::future::try_join_all(
-            [
-                ConsumerName::WorkerCommands,
-                ConsumerName::WorkerWebhooks,
-                ConsumerName::WorkerDue,
-                ConsumerName::WorkerLedger,
-            ]
-            .map(|consumer| pull::pull(Arc::clone(&self), consumer, stop.clone())),
-        )
-        .await;
+        let consumers = self.nats.shards.all_consumers(&[
+            ConsumerName::WorkerCommands,
+            ConsumerName::WorkerWebhooks,
+            ConsumerName::WorkerDue,
+            ConsumerName::WorkerLedger,
+        ]);
+        let pulling = consumers.into_iter().map(|consumer| pull::pull(Arc::clone(&self), consumer, stop.clone()));
+        let taken = futures_util::future::try_join_all(pulling).await;
         self.turns.close();
         self.turns.wait().await;
         taken.map(|_| ())

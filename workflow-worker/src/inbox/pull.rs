@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::consumer::{Consumer, Info, pull};
-use common::streams::{ConsumerName, WORKER_GROUP};
+use common::streams::ConsumerName;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -107,9 +107,17 @@ async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<
 async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
     let consumer = consumer(inbox, name).await?;
     let most = if name == ConsumerName::WorkerLedger { PULL_ENTRIES } else { PULL };
-    let stream = consumer.stream().group(WORKER_GROUP).priority(inbox.priority.into());
+    let priority = priority_in_part(inbox.priority, name.stream().part_place());
+    let stream = consumer.stream().group(name.group()).priority(priority.into());
     let stream = stream.max_messages_per_batch(most).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
     stream.messages().await.context("begin to pull")
+}
+
+/// Where commands are in several parts, another worker is the first in each of them: the numbers 0 to 9 are put into another
+/// order for each part, by multiplication modulo 11, of which 6 is a generator.
+fn priority_in_part(priority: u8, place: usize) -> u8 {
+    let number = (0..place % 10).fold(u32::from(priority) + 1, |number, _| number * 6 % 11);
+    u8::try_from(number).map_or(priority, |number| number.saturating_sub(1))
 }
 
 /// What waits for workers, for whoever watches them: a consumer that is paused looks healthy otherwise.
@@ -146,5 +154,29 @@ async fn watch(inbox: &Inbox, name: ConsumerName, pulled: &AtomicU64) -> anyhow:
                 (WATCH_INTERVAL * MOST_SILENT_CHECKS).as_secs()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_one_part_a_number_is_what_it_is_and_in_each_part_all_are_different() {
+        assert_eq!(
+            (0..10).map(|priority| priority_in_part(priority, 0)).collect::<Vec<_>>(),
+            (0..10).collect::<Vec<_>>()
+        );
+        for place in 0..64 {
+            let mut all: Vec<u8> = (0..10).map(|priority| priority_in_part(priority, place)).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..10).collect::<Vec<_>>(), "part {place}");
+        }
+    }
+
+    #[test]
+    fn two_workers_are_the_first_in_two_of_four_parts_each() {
+        let firsts = (0..4).filter(|&place| priority_in_part(0, place) < priority_in_part(1, place)).count();
+        assert_eq!(firsts, 2);
     }
 }

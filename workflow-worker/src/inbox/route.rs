@@ -94,7 +94,7 @@ pub(super) fn route(
         message.subject.parse().map_err(|error: common::ids::InvalidName| unroutable(error.to_string()))?;
     let trace_parent = message.headers.as_ref().and_then(|all| all.get(headers::TRACE_PARENT)).map(ToString::to_string);
     let input = |said| Input { at, said, trace_parent: trace_parent.clone() };
-    match (consumer, subject) {
+    match (consumer.kind(), subject) {
         (ConsumerName::WorkerCommands, Subject::Command(workflow)) => {
             Ok(Incoming::ForWorkflow(workflow, input(Said::Command(message.payload.clone()))))
         }

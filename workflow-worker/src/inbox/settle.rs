@@ -94,7 +94,7 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 fn area_of(consumer: ConsumerName) -> DeadLetterArea {
     match consumer {
-        ConsumerName::WorkerCommands => DeadLetterArea::Command,
+        ConsumerName::WorkerCommands | ConsumerName::WorkerCommandsPart(_) => DeadLetterArea::Command,
         ConsumerName::WorkerWebhooks => DeadLetterArea::Webhook,
         ConsumerName::WorkerDue => DeadLetterArea::Due,
         ConsumerName::Inventory | ConsumerName::WorkerLedger => DeadLetterArea::Inventory,
