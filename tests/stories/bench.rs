@@ -85,3 +85,15 @@ fn finished_checkouts_are_written_and_new_ones_are_measured_beside_them() {
         assert!(compared[side][0]["checkouts"].as_u64() > Some(0), "{figures}");
     }
 }
+
+#[test]
+fn past_the_limit_starts_are_refused_and_what_was_accepted_settles() {
+    let all = bench("overload --rate 5,300 --max-waiting 2 --measure 2s");
+    for figures in all.as_array().expect("figures of each rate") {
+        let number = |name: &str| figures[name].as_u64().expect("a number");
+        assert_eq!(number("accepted") + number("shed"), number("came"), "{figures}");
+        assert!(number("accepted") > 0, "{figures}");
+        assert!(figures["peak_memory_mb"]["gateway"].as_u64() > Some(0), "{figures}");
+    }
+    assert!(all[1]["shed"].as_u64() > Some(0), "{all}");
+}

@@ -63,6 +63,9 @@ pub(super) struct Case {
     pub(super) workers: u8,
     /// In how many streams histories, and commands, are spread.
     pub(super) shards: Shards,
+    /// How many starts may wait at the gateway, when it is not as in production.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_waiting: Option<u32>,
     pub(super) skus: u32,
     pub(super) load: Load,
 }
@@ -75,9 +78,15 @@ impl Case {
             sync: Durable::Always,
             workers: 1,
             shards: Shards::ONE,
+            max_waiting: None,
             skus: 100,
             load: Load::InFlight(in_flight),
         }
+    }
+
+    /// The whole way under a load.
+    pub(super) fn http(load: Load) -> Self {
+        Self { mode: Mode::Http, load, ..Self::engine(1) }
     }
 
     pub(super) fn mode_word(&self) -> &'static str {

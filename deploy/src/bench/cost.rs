@@ -48,10 +48,6 @@ impl Meter {
 
     /// What was used between two readings.
     pub(super) fn until(&self, later: &Self, stage: &Stage) -> anyhow::Result<Cost> {
-        let mut peak_memory_mb = BTreeMap::new();
-        for (name, pid) in stage.pids() {
-            *peak_memory_mb.entry(name.to_owned()).or_default() += peak_memory_of(pid)?;
-        }
         let grown = |before: u64, after: u64| after.saturating_sub(before);
         let before = |map: &BTreeMap<String, u64>, key: &String| map.get(key).copied().unwrap_or_default();
         Ok(Cost {
@@ -60,7 +56,7 @@ impl Meter {
                 .iter()
                 .map(|(name, ms)| (name.clone(), grown(before(&self.cpu_ms, name), *ms)))
                 .collect(),
-            peak_memory_mb,
+            peak_memory_mb: peak_memory(stage)?,
             messages: later
                 .messages
                 .iter()
@@ -122,6 +118,15 @@ fn cpu_of(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// Most resident memory that a process has had, in megabytes.
+/// The most memory that each kind of process has had, in megabytes.
+pub(super) fn peak_memory(stage: &Stage) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut peak = BTreeMap::new();
+    for (name, pid) in stage.pids() {
+        *peak.entry(name.to_owned()).or_default() += peak_memory_of(pid)?;
+    }
+    Ok(peak)
+}
+
 fn peak_memory_of(pid: u32) -> anyhow::Result<u64> {
     Ok(status_kilobytes(pid, "VmHWM:")? / 1024)
 }

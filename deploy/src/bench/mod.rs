@@ -19,6 +19,7 @@ mod fsyncs;
 mod history;
 mod http;
 mod milestones;
+mod overload;
 mod page;
 pub(crate) mod provider;
 mod raw;
@@ -41,6 +42,7 @@ use crate::{
 };
 use case::{Case, Durable, Load};
 use history::HistoryArgs;
+use overload::OverloadArgs;
 use recovery::RecoveryArgs;
 use report::{CaseResult, Measuring, Report};
 use stage::Stage;
@@ -77,6 +79,8 @@ enum What {
     Waiting(WaitingArgs),
     /// Every worker and the inventory service are killed while many checkouts are under way: how soon all go on.
     Recovery(RecoveryArgs),
+    /// More customers than the machine can serve: what comes through and how soon, what is refused, and how much memory it takes.
+    Overload(OverloadArgs),
     /// Many finished checkouts are in the streams: the same figures as with none, and how long the inventory takes to start.
     History(HistoryArgs),
 }
@@ -192,7 +196,15 @@ impl CasesArgs {
                 for &workers in &self.workers {
                     for &skus in &self.skus {
                         for &shards in &self.shards {
-                            cases.extend(self.loads().map(|load| Case { mode, sync, workers, shards, skus, load }));
+                            cases.extend(self.loads().map(|load| Case {
+                                mode,
+                                sync,
+                                workers,
+                                shards,
+                                max_waiting: None,
+                                skus,
+                                load,
+                            }));
                         }
                     }
                 }
@@ -245,6 +257,7 @@ pub async fn run(args: &BenchArgs, launcher: &Launcher) -> anyhow::Result<()> {
         Some(What::Raw(args)) => run_raw(&args).await,
         Some(What::Waiting(args)) => waiting::run(&args, launcher).await,
         Some(What::Recovery(args)) => recovery::run(&args, launcher).await,
+        Some(What::Overload(args)) => overload::run(&args, launcher).await,
         Some(What::History(args)) => history::run(&args, launcher).await,
     }
 }

@@ -35,6 +35,9 @@ const STORAGE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 /// More than a run sells of one article.
 const STOCK: u32 = 100_000_000;
 
+/// Starts that may wait at the gateway: more than there are in any case, so that none is refused.
+const MAX_WAITING: u32 = 20_000;
+
 /// From the first process to the first checkout.
 const OPENING_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -287,6 +290,7 @@ fn arguments(
             format!("--listen={gateway}"),
             "--rate-limit=0".into(),
             "--answer-timeout=60s".into(),
+            format!("--max-waiting={}", case.max_waiting.unwrap_or(MAX_WAITING)),
         ],
         Service::Sandbox => vec![
             format!("--payment-listen={sandbox}"),

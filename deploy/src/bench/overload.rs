@@ -1,0 +1,245 @@
+//! More starts than the machine can do: what comes through, how long it takes, what is refused and how soon, and how much
+//! memory everything takes. Whatever was accepted is paid and must settle.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use comfy_table::{Table, presets::UTF8_FULL};
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+use reqwest::{Client, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    OutputArgs,
+    case::{Case, Load},
+    cost::peak_memory,
+    flight::in_ms,
+    milestones::{Milestones, Told},
+    raw::per_second,
+    say,
+    stage::Stage,
+};
+use crate::service_process::Launcher;
+
+/// Longer than what was accepted takes to settle once nothing new comes.
+const SETTLE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Longer than any answer takes; the histogram's end.
+const LONGEST: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct OverloadArgs {
+    /// How many customers come in each second, one after another; two cores serve about a thousand.
+    #[arg(long, value_delimiter = ',', default_values_t = [400, 800, 1_600, 3_200], value_name = "NUMBERS",
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: Vec<u32>,
+    /// How many starts may wait at the gateway (its `--max-waiting`). What a machine serves in half a second is a good number:
+    /// it bounds how long those wait that are accepted.
+    #[arg(long, default_value_t = 512, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    max_waiting: u32,
+    /// How long they come.
+    #[arg(long, default_value = "8s", value_name = "TIME", value_parser = common::time::parse_duration)]
+    measure: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What came of one rate.
+#[derive(Debug, Serialize)]
+struct Figures {
+    rate: u32,
+    came: u64,
+    accepted: u64,
+    /// 503 with `Retry-After`.
+    shed: u64,
+    accepted_per_second: f64,
+    /// From when the customer came to the payment link.
+    accepted_p50_ms: f64,
+    accepted_p99_ms: f64,
+    /// From when the customer came to the refusal.
+    shed_p99_ms: f64,
+    /// After the last customer, until everything that was accepted was settled.
+    settled_after_ms: f64,
+    peak_memory_mb: BTreeMap<String, u64>,
+}
+
+pub(super) async fn run(args: &OverloadArgs, launcher: &Launcher) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(args.rate.len().try_into().unwrap_or(u64::MAX));
+    let mut all = Vec::new();
+    for &rate in &args.rate {
+        say(&bar, &format!("{rate} customers a second, at most {} starts wait", args.max_waiting));
+        let case = Case { max_waiting: Some(args.max_waiting), ..Case::http(Load::PerSecond(rate)) };
+        let stage = Stage::open(&case, launcher).await.context("open a shop")?;
+        let figures = overload(&stage, rate, args.measure).await;
+        all.push(figures.with_context(|| format!("{rate} a second; logs are in {}", stage.log_dir().display()))?);
+        stage.close().await;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    args.output.give(&all, &to_text(&all))
+}
+
+async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result<Figures> {
+    let customers = Arc::new(Customers {
+        http: stage.http.clone(),
+        shop: format!("http://{}/api/checkout_session", stage.gateway),
+        pay: format!("http://{}/api/submit_payment", stage.sandbox),
+        skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
+        milestones: Milestones::listen(stage).await?,
+        accepted: Times::new()?,
+        shed: Times::new()?,
+        next: AtomicU64::new(0),
+    });
+    let between = Duration::from_secs(1) / rate.max(1);
+    let (began, mut coming, mut came) = (Instant::now(), JoinSet::new(), 0);
+    let mut due = began;
+    while due < began + measure {
+        tokio::time::sleep_until(due).await;
+        let customer = Arc::clone(&customers);
+        coming.spawn(async move { customer.come(due).await });
+        came += 1;
+        due += between;
+        while let Some(left) = coming.try_join_next() {
+            left.context("a customer broke off")??;
+        }
+    }
+    let last_came = Instant::now();
+    let settling = async {
+        while let Some(left) = coming.join_next().await {
+            left.context("a customer broke off")??;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SETTLE_WITHIN, settling).await.context("not everything that was accepted was settled")??;
+    let (accepted, shed) = (customers.accepted.summary(), customers.shed.summary());
+    ensure!(accepted.count + shed.count == came, "every customer was answered: {accepted:?}, {shed:?} of {came}");
+    Ok(Figures {
+        rate,
+        came,
+        accepted: accepted.count,
+        shed: shed.count,
+        accepted_per_second: per_second(accepted.count.try_into()?, measure),
+        accepted_p50_ms: accepted.p50_ms,
+        accepted_p99_ms: accepted.p99_ms,
+        shed_p99_ms: shed.p99_ms,
+        settled_after_ms: in_ms(last_came.elapsed()),
+        peak_memory_mb: peak_memory(stage)?,
+    })
+}
+
+struct Customers {
+    http: Client,
+    shop: String,
+    pay: String,
+    skus: Vec<String>,
+    milestones: Milestones,
+    accepted: Times,
+    shed: Times,
+    next: AtomicU64,
+}
+
+impl Customers {
+    async fn come(&self, due: Instant) -> anyhow::Result<()> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
+        let request = self.http.post(&self.shop).header("Idempotency-Key", format!("overload-{number}"));
+        let answer =
+            request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")?;
+        match answer.status() {
+            StatusCode::CREATED => {
+                self.accepted.note(due);
+                self.buy(answer).await
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                self.shed.note(due);
+                ensure!(answer.headers().contains_key("retry-after"), "a refusal says when to come again");
+                Ok(())
+            }
+            other => bail!("a start was answered {other}: {}", answer.text().await.unwrap_or_default()),
+        }
+    }
+
+    async fn buy(&self, answer: Response) -> anyhow::Result<()> {
+        let checkout: Value = answer.json().await.context("read the answer to a start")?;
+        let id = checkout["workflow_id"].as_str().context("an id")?.parse().context("an id")?;
+        let mut told = self.milestones.follow(id);
+        let session = json!({ "session_id": checkout["payment"]["session_id"] });
+        let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
+        ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
+        loop {
+            match told.recv().await.context("nobody tells")? {
+                Told::Settled => break,
+                // The payment page was open before the driver listened for this checkout, or just after.
+                Told::Session(_) => {}
+                Told::Otherwise(status) => bail!("checkout {id} was to be paid, but it is {status}"),
+            }
+        }
+        self.milestones.take(id);
+        Ok(())
+    }
+}
+
+/// How long answers of one kind took.
+struct Times(Mutex<Histogram<u64>>);
+
+#[derive(Debug)]
+struct Summary {
+    count: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+impl Times {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self(Mutex::new(Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_micros())?, 3)?)))
+    }
+
+    fn note(&self, due: Instant) {
+        let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+    }
+
+    fn summary(&self) -> Summary {
+        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |quantile| in_ms(Duration::from_micros(times.value_at_quantile(quantile)));
+        Summary { count: times.len(), p50_ms: at(0.5), p99_ms: at(0.99) }
+    }
+}
+
+fn to_text(all: &[Figures]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL);
+    table.set_header([
+        "customers/s",
+        "accepted/s",
+        "payment link p50 / p99 ms",
+        "shed",
+        "refusal p99 ms",
+        "all settled after ms",
+        "peak MB",
+    ]);
+    for figures in all {
+        let memory: Vec<String> = figures.peak_memory_mb.iter().map(|(name, mb)| format!("{mb} {name}")).collect();
+        table.add_row([
+            figures.rate.to_string(),
+            format!("{:.0}", figures.accepted_per_second),
+            format!("{:.0} / {:.0}", figures.accepted_p50_ms, figures.accepted_p99_ms),
+            format!("{} of {}", figures.shed, figures.came),
+            if figures.shed == 0 { "–".to_owned() } else { format!("{:.0}", figures.shed_p99_ms) },
+            format!("{:.0}", figures.settled_after_ms),
+            memory.join("\n"),
+        ]);
+    }
+    table.to_string()
+}
