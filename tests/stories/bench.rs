@@ -97,3 +97,11 @@ fn past_the_limit_starts_are_refused_and_what_was_accepted_settles() {
     }
     assert!(all[1]["shed"].as_u64() > Some(0), "{all}");
 }
+
+#[test]
+fn each_way_of_listening_is_measured_with_few_and_many_gateways() {
+    let all = bench("listening --gateways 1,3 --checkouts 600");
+    let ways: Vec<&str> = all.as_array().expect("figures").iter().filter_map(|one| one["way"].as_str()).collect();
+    assert_eq!(ways, ["one_for_all", "one_for_each", "answer", "one_for_all", "one_for_each", "answer"]);
+    assert!(all.as_array().expect("figures").iter().all(|one| one["per_second"].as_f64() > Some(0.0)), "{all}");
+}

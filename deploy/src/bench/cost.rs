@@ -108,7 +108,8 @@ fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Processor time that a process has used, in milliseconds.
-fn cpu_of(pid: u32) -> anyhow::Result<u64> {
+/// Processor time that a process has used so far, in milliseconds.
+pub(super) fn cpu_of(pid: u32) -> anyhow::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read what {pid} used"))?;
     // The name in brackets may hold spaces; what counts comes after it, as the 12th and 13th field.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -117,7 +118,6 @@ fn cpu_of(pid: u32) -> anyhow::Result<u64> {
     Ok((user + system) * 1_000 / TICKS_PER_SECOND)
 }
 
-/// Most resident memory that a process has had, in megabytes.
 /// The most memory that each kind of process has had, in megabytes.
 pub(super) fn peak_memory(stage: &Stage) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut peak = BTreeMap::new();
@@ -127,6 +127,7 @@ pub(super) fn peak_memory(stage: &Stage) -> anyhow::Result<BTreeMap<String, u64>
     Ok(peak)
 }
 
+/// Most resident memory that a process has had, in megabytes.
 fn peak_memory_of(pid: u32) -> anyhow::Result<u64> {
     Ok(status_kilobytes(pid, "VmHWM:")? / 1024)
 }

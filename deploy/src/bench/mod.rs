@@ -18,6 +18,7 @@ mod flight;
 mod fsyncs;
 mod history;
 mod http;
+mod listening;
 mod milestones;
 mod overload;
 mod page;
@@ -42,6 +43,7 @@ use crate::{
 };
 use case::{Case, Durable, Load};
 use history::HistoryArgs;
+use listening::ListeningArgs;
 use overload::OverloadArgs;
 use recovery::RecoveryArgs;
 use report::{CaseResult, Measuring, Report};
@@ -79,6 +81,8 @@ enum What {
     Waiting(WaitingArgs),
     /// Every worker and the inventory service are killed while many checkouts are under way: how soon all go on.
     Recovery(RecoveryArgs),
+    /// How gateways may hear of the checkouts that wait there: one subscription for all, one for each, or an answer to each.
+    Listening(ListeningArgs),
     /// More customers than the machine can serve: what comes through and how soon, what is refused, and how much memory it takes.
     Overload(OverloadArgs),
     /// Many finished checkouts are in the streams: the same figures as with none, and how long the inventory takes to start.
@@ -257,6 +261,7 @@ pub async fn run(args: &BenchArgs, launcher: &Launcher) -> anyhow::Result<()> {
         Some(What::Raw(args)) => run_raw(&args).await,
         Some(What::Waiting(args)) => waiting::run(&args, launcher).await,
         Some(What::Recovery(args)) => recovery::run(&args, launcher).await,
+        Some(What::Listening(args)) => listening::run(&args).await,
         Some(What::Overload(args)) => overload::run(&args, launcher).await,
         Some(What::History(args)) => history::run(&args, launcher).await,
     }
