@@ -87,9 +87,15 @@ async fn on_free_ports<T>(start: impl AsyncFn([u16; 3]) -> Result<T, NatsServerE
     }
 }
 
+/// Another cluster may get the port of a node that is down. With names of their own the two refuse each other; with the same
+/// ones they would become one, with two servers of each name.
+fn cluster_name(ports: [u16; 3]) -> String {
+    format!("test-{}", ports[0])
+}
+
 async fn try_start_cluster() -> Result<Vec<NatsServer>, NatsServerError> {
     on_free_ports(async |ports| {
-        let place = |port| Cluster { name: "test".to_owned(), port, routes: ports.to_vec(), advertise: None };
+        let place = |port| Cluster { name: cluster_name(ports), port, routes: ports.to_vec(), advertise: None };
         start_nodes(ports.map(place)).await
     })
     .await
@@ -99,7 +105,7 @@ async fn try_start_cluster() -> Result<Vec<NatsServer>, NatsServerError> {
 async fn start_nodes(places: [Cluster; 3]) -> Result<Vec<NatsServer>, NatsServerError> {
     let nodes = places.into_iter().zip(1..).map(|(place, number)| {
         NatsServer::try_start_for_test(move |config| {
-            config.server_name = format!("test-{number}");
+            config.server_name = format!("{}-{number}", place.name);
             config.cluster = Some(place);
         })
     });
@@ -130,9 +136,9 @@ impl RouteLinks {
         Ok(Self { links })
     }
 
-    fn place(&self, node: usize, port: u16) -> Cluster {
+    fn place(&self, node: usize, ports: [u16; 3]) -> Cluster {
         let routes = self.links[node].iter().map(|(_, link)| link.address().port()).collect();
-        Cluster { name: "test".to_owned(), port, routes, advertise: Some(NOWHERE) }
+        Cluster { name: cluster_name(ports), port: ports[node], routes, advertise: Some(NOWHERE) }
     }
 
     /// Every link between a node and the others, whoever has connected.
@@ -164,8 +170,7 @@ impl RouteLinks {
 async fn try_start_linked_cluster() -> Result<(Vec<NatsServer>, RouteLinks), NatsServerError> {
     on_free_ports(async |ports| {
         let links = RouteLinks::between(ports).await?;
-        let [first, second, third] = ports;
-        let nodes = start_nodes([links.place(0, first), links.place(1, second), links.place(2, third)]).await?;
+        let nodes = start_nodes([0, 1, 2].map(|node| links.place(node, ports))).await?;
         Ok((nodes, links))
     })
     .await

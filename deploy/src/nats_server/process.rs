@@ -25,8 +25,11 @@ const RESTART_ATTEMPTS: u32 = 5;
 /// Twice the `lame_duck_duration` of a node.
 const RETIRE_LIMIT: Duration = Duration::from_secs(60);
 /// Enough of the log to see why a start failed.
-const LOG_TAIL_LINES: usize = 15;
-const LOG_TAIL_BYTES: u64 = 8 * 1024;
+const LOG_TAIL_LINES: usize = 25;
+/// More than a minute of asking a node that is not well whether it is well leaves.
+const LOG_TAIL_BYTES: u64 = 4 * 1024 * 1024;
+/// What the server logs each time that it is asked and is not well; the last answer is told anyway.
+const OF_BEING_ASKED: &str = "Healthcheck failed";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -342,6 +345,6 @@ fn log_tail(data_dir: &DataDir, skip: u64) -> String {
         Ok(bytes)
     };
     let text = read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty() && !line.contains(OF_BEING_ASKED)).collect();
     lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }

@@ -221,12 +221,13 @@ async fn start_servers(nodes: u8, folder: &Path) -> anyhow::Result<Vec<NatsServe
         async move {
             let config = ServerConfig::for_one_machine(&dir, ClientPort::Any)?;
             let cluster = (nodes > 1).then(|| Cluster {
-                name: "torture".into(),
+                // Of its own: another torture may get the port of a node that is down.
+                name: format!("torture-{}", ports[0]),
                 port: ports[usize::from(number)],
                 routes: ports.to_vec(),
                 advertise: None,
             });
-            let config = ServerConfig { server_name: format!("torture-{number}"), cluster, ..config };
+            let config = ServerConfig { server_name: format!("torture-{}-{number}", ports[0]), cluster, ..config };
             NatsServer::start(StartOptions::new(binary, config)).await
         }
     });
