@@ -86,10 +86,11 @@ impl<W: Workflow> Lane<W> {
         let began = Instant::now();
         let woken = matches!(told, Told::TimeHasCome);
         let mut input = Input { at, told, settings: self.settings.clone() };
-        let mut replayed = match self.cache.take(id) {
-            Some(replayed) => replayed,
-            None => self.history.load(id).await?,
+        let (mut replayed, from) = match self.cache.take(id) {
+            Some(replayed) => (replayed, "at_hand"),
+            None => (self.history.load(id).await?, "stream"),
         };
+        metrics::counter!("worker_histories_total", "kind" => W::KIND.as_str(), "from" => from).increment(1);
         let trace_parent = trace_parent.or_else(|| replayed.trace_parent.clone());
         if woken {
             // It has gone off; if the workflow still waits, it must be set again.

@@ -16,7 +16,15 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(super) struct Meter {
     cpu_ms: BTreeMap<String, u64>,
     messages: BTreeMap<&'static str, u64>,
+    counted: Counted,
+}
+
+/// What the processes count themselves.
+#[derive(Debug, Default)]
+struct Counted {
     commits: BTreeMap<String, u64>,
+    in_batches: BTreeMap<String, u64>,
+    histories: BTreeMap<String, u64>,
 }
 
 /// What one run took.
@@ -30,6 +38,10 @@ pub(super) struct Cost {
     pub(super) messages: BTreeMap<String, u64>,
     /// Commits of each journal: single publishes, and batches (each one commit).
     pub(super) commits: BTreeMap<String, u64>,
+    /// Messages of each stream that were stored in batches.
+    pub(super) in_batches: BTreeMap<String, u64>,
+    /// Turns that found their history `at hand`, and those for which it was `read`.
+    pub(super) histories: BTreeMap<String, u64>,
 }
 
 impl Meter {
@@ -43,63 +55,65 @@ impl Meter {
             let found = stage.nats.jetstream.get_stream(stream.as_str()).await.context("ask how long a stream is")?;
             messages.insert(stream.as_str(), found.cached_info().state.last_sequence);
         }
-        Ok(Self { cpu_ms, commits: commits(stage, &messages).await?, messages })
+        let mut counted = Counted::ask(stage).await?;
+        // The inventory commits each message of the ledger on its own.
+        let ledger = StreamName::Inventory.as_str();
+        counted.commits.insert(format!("{ledger} singles"), messages[ledger]);
+        Ok(Self { cpu_ms, messages, counted })
     }
 
     /// What was used between two readings.
     pub(super) fn until(&self, later: &Self, stage: &Stage) -> anyhow::Result<Cost> {
-        let grown = |before: u64, after: u64| after.saturating_sub(before);
-        let before = |map: &BTreeMap<String, u64>, key: &String| map.get(key).copied().unwrap_or_default();
+        let grown = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>| {
+            let since = |name: &String, now: u64| now.saturating_sub(before.get(name).copied().unwrap_or_default());
+            after.iter().map(|(name, now)| (name.clone(), since(name, *now))).collect::<BTreeMap<_, _>>()
+        };
+        let named = |messages: &BTreeMap<&'static str, u64>| {
+            messages.iter().map(|(name, last)| ((*name).to_owned(), *last)).collect::<BTreeMap<_, _>>()
+        };
         Ok(Cost {
-            cpu_ms: later
-                .cpu_ms
-                .iter()
-                .map(|(name, ms)| (name.clone(), grown(before(&self.cpu_ms, name), *ms)))
-                .collect(),
+            cpu_ms: grown(&self.cpu_ms, &later.cpu_ms),
             peak_memory_mb: peak_memory(stage)?,
-            messages: later
-                .messages
-                .iter()
-                .map(|(name, last)| ((*name).to_owned(), grown(self.messages[name], *last)))
-                .collect(),
-            commits: later
-                .commits
-                .iter()
-                .map(|(name, count)| (name.clone(), grown(before(&self.commits, name), *count)))
-                .collect(),
+            messages: grown(&named(&self.messages), &named(&later.messages)),
+            commits: grown(&self.counted.commits, &later.counted.commits),
+            in_batches: grown(&self.counted.in_batches, &later.counted.in_batches),
+            histories: grown(&self.counted.histories, &later.counted.histories),
         })
     }
 }
 
-/// What the processes have committed: their journals count units; the inventory commits each message of the ledger on its own.
-async fn commits(stage: &Stage, messages: &BTreeMap<&'static str, u64>) -> anyhow::Result<BTreeMap<String, u64>> {
-    let mut commits = BTreeMap::new();
-    let mut pages = vec![common::service::telemetry::render_metrics()];
-    let mut doors: Vec<_> = stage.monitors.values().copied().collect();
-    if stage.pids().iter().any(|(name, _)| *name == "gateway") {
-        doors.push(stage.gateway);
+impl Counted {
+    async fn ask(stage: &Stage) -> anyhow::Result<Self> {
+        let mut counted = Self::default();
+        counted.add(&common::service::telemetry::render_metrics());
+        let mut doors: Vec<_> = stage.monitors.values().copied().collect();
+        if stage.pids().iter().any(|(name, _)| *name == "gateway") {
+            doors.push(stage.gateway);
+        }
+        for door in doors {
+            let answer = stage.http.get(format!("http://{door}/metrics")).send().await.context("ask for metrics")?;
+            counted.add(&answer.text().await.context("read metrics")?);
+        }
+        Ok(counted)
     }
-    for door in doors {
-        let answer = stage.http.get(format!("http://{door}/metrics")).send().await.context("ask for metrics")?;
-        pages.push(answer.text().await.context("read metrics")?);
-    }
-    for line in pages.iter().flat_map(|page| page.lines()) {
-        let counted =
-            |name: &str| line.starts_with(name).then(|| line.rsplit(' ').next()?.parse::<u64>().ok()).flatten();
-        let stream = label(line, "stream");
-        if let (Some(count), Some(stream), Some("batch")) =
-            (counted("journal_units_total"), stream, label(line, "method"))
-        {
-            *commits.entry(format!("{stream} batches")).or_default() += count;
-        } else if let (Some(count), Some(stream), Some("singles")) =
-            (counted("journal_messages_total"), stream, label(line, "method"))
-        {
-            *commits.entry(format!("{stream} singles")).or_default() += count;
+
+    fn add(&mut self, page: &str) {
+        for line in page.lines() {
+            let Some(count) = line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()) else { continue };
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            let (stream, method) = (label(line, "stream").unwrap_or_default(), label(line, "method"));
+            let (which, key) = match (name, method) {
+                ("journal_units_total", Some("batch")) => (&mut self.commits, format!("{stream} batches")),
+                ("journal_messages_total", Some("singles")) => (&mut self.commits, format!("{stream} singles")),
+                ("journal_messages_total", Some("batch")) => (&mut self.in_batches, stream.to_owned()),
+                ("worker_histories_total", _) => {
+                    (&mut self.histories, label(line, "from").unwrap_or_default().replace('_', " "))
+                }
+                _ => continue,
+            };
+            *which.entry(key).or_default() += count;
         }
     }
-    let ledger = StreamName::Inventory.as_str();
-    commits.insert(format!("{ledger} singles"), messages[ledger]);
-    Ok(commits)
 }
 
 fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -142,4 +156,26 @@ fn status_kilobytes(pid: u32, name: &str) -> anyhow::Result<u64> {
         std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("read the memory of {pid}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the memory of a process")?;
     line.trim().trim_end_matches(" kB").parse().context("the memory of a process")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_processes_count_is_added_up_by_its_labels() {
+        let page = "# TYPE journal_units_total counter\n\
+                    journal_units_total{stream=\"HISTORY\",method=\"batch\"} 2\n\
+                    journal_units_total{stream=\"HISTORY\",method=\"singles\"} 9\n\
+                    journal_messages_total{stream=\"HISTORY\",method=\"batch\"} 150\n\
+                    journal_messages_total{stream=\"HISTORY\",method=\"singles\"} 12\n\
+                    worker_histories_total{kind=\"checkout\",from=\"at_hand\"} 7\n\
+                    other_total 3\n";
+        let mut counted = Counted::default();
+        counted.add(page);
+        counted.add(page);
+        let map = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        assert_eq!(counted.commits, map(&[("HISTORY batches", 4), ("HISTORY singles", 24)]));
+        assert_eq!((counted.in_batches, counted.histories), (map(&[("HISTORY", 300)]), map(&[("at hand", 14)])));
+    }
 }

@@ -88,7 +88,9 @@ impl Report {
             "CPU ms",
             "messages",
             "commits",
+            "messages in a batch",
             "fsyncs",
+            "histories",
             "peak MB",
         ]);
         for result in &self.cases {
@@ -136,12 +138,13 @@ impl CaseResult {
         let times = |latency: &Latency| format!("{:.1} / {:.1}", latency.p50_ms, latency.p99_ms);
         vec![
             format!(
-                "{} {}\nsync {}\n{} SKUs, {} workers",
+                "{} {}\nsync {}\n{} SKUs, {} workers\n{} shards",
                 case.mode_word(),
                 case.load,
                 case.sync.as_str(),
                 case.skus,
-                case.workers
+                case.workers,
+                case.shards
             ),
             self.speeds(),
             times(&run.to_session),
@@ -149,7 +152,9 @@ impl CaseResult {
             run.each(&run.cost.cpu_ms),
             run.each(&run.cost.messages),
             run.each(&run.cost.commits),
+            run.batch_sizes(),
             self.fsyncs_per_checkout.map_or_else(|| "–".to_owned(), |count| format!("{count:.2}")),
+            run.each(&run.cost.histories),
             run.cost.peak_memory_mb.iter().map(|(name, mb)| format!("{mb} {name}")).collect::<Vec<_>>().join("\n"),
         ]
     }
@@ -183,6 +188,15 @@ impl Run {
     }
 
     /// Files that the server synced for each checkout, where that was counted.
+    fn batch_sizes(&self) -> String {
+        let size = |(stream, messages): (&String, &u64)| {
+            let batches =
+                self.cost.commits.get(&format!("{stream} batches")).copied().filter(|batches| *batches > 0)?;
+            Some(format!("{} {stream}", messages / batches))
+        };
+        self.cost.in_batches.iter().filter_map(size).collect::<Vec<_>>().join("\n")
+    }
+
     pub(super) fn fsyncs_per_checkout(&self) -> Option<f64> {
         self.fsyncs.map(|count| share(count, self.checkouts))
     }
