@@ -93,6 +93,9 @@ impl Mark {
     }
 }
 
+/// Who has sent a nudge: a worker whose wake-up call cannot be told now sends one, too, and there nobody was forgotten.
+pub const SWEEPER: &str = "sweep";
+
 /// The command that has a workflow look at itself; every kind knows it.
 const NUDGE: &str = r#"{"type":"nudge"}"#;
 
@@ -174,7 +177,7 @@ impl Sweep {
     async fn nudge(&self, workflow: WorkflowRef) -> anyhow::Result<()> {
         let mut headers = HeaderMap::new();
         headers.insert(headers::TYPE, "nudge");
-        headers.insert(headers::SENDER, crate::SERVICE);
+        headers.insert(headers::SENDER, SWEEPER);
         let outgoing = Outgoing {
             subject: Subject::Command(workflow),
             headers,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use common::{headers, nats::Nats, subject::Subject};
 use futures_util::StreamExt as _;
 use tokio_util::task::AbortOnDropHandle;
+use workflow_worker::sweep::SWEEPER;
 
 use super::schedule::Area;
 
@@ -87,7 +88,7 @@ impl Heard {
         if text(AGAIN).is_some() || was_never_stored {
             return;
         }
-        if area == Area::Commands && text(headers::TYPE).as_deref() == Some("nudge") {
+        if area == Area::Commands && text(headers::SENDER).as_deref() == Some(SWEEPER) {
             self.nudges.fetch_add(1, Ordering::Relaxed);
         }
         let mut messages = self.lock();
@@ -165,6 +166,16 @@ mod tests {
         assert_eq!(heard(&[(headers::TYPE, "start"), ("Nats-Expected-Last-Subject-Sequence", "0")]), 1);
         assert_eq!(heard(&[("Nats-Expected-Stream", "PERMISSION-CHECK")]), 0);
         assert_eq!(heard(&[(headers::TYPE, "start"), (AGAIN, "true")]), 0);
+    }
+
+    #[test]
+    fn whom_the_sweep_has_found_is_counted() {
+        let heard = Heard::default();
+        let nudge = |sender| command(&[(headers::TYPE, "nudge"), (headers::SENDER, sender)]);
+        heard.keep(Area::Commands, nudge(SWEEPER));
+        // A wake-up call for many, of which one could not be told at once.
+        heard.keep(Area::Commands, nudge("workflow-worker"));
+        assert_eq!(heard.nudges.load(Ordering::Relaxed), 1);
     }
 
     #[test]
