@@ -111,13 +111,12 @@ impl Warehouse {
             let told = entry.movements.iter().filter_map(Movement::answer).filter(|(told, _)| *told == workflow);
             told.map(|(_, answer)| (stored.time, answer)).collect::<Vec<_>>()
         });
-        let commands = read::subject(&self.nats, StreamName::Commands, &Subject::Command(workflow)).await;
-        let sent = commands.expect("COMMANDS can be read").into_iter().map(|stored| {
-            match serde_json::from_slice(&stored.payload).expect("a command") {
+        let commands = self.current(StreamName::Commands, &Subject::Command(workflow)).await;
+        let sent =
+            commands.into_iter().map(|stored| match serde_json::from_slice(&stored.payload).expect("a command") {
                 CheckoutCommand::StockAnswer { answer } => (stored.time, answer),
                 other => panic!("the inventory sent {other:?}"),
-            }
-        });
+            });
         let mut answers: Vec<_> = booked.chain(sent).collect();
         answers.sort_by_key(|(at, _)| *at);
         answers.into_iter().map(|(_, answer)| answer).collect()
@@ -134,11 +133,25 @@ impl Warehouse {
     }
 
     /// How many inventory commands are not acked.
+    /// Counted from what the stream's leader has stored: on three nodes the consumer's may hear of it a moment later.
     pub(crate) async fn waiting_commands(&self) -> u64 {
         let (name, stream) = (ConsumerName::Inventory.as_str(), ConsumerName::Inventory.stream().as_str());
+        let stored = self.nats.jetstream.get_stream(stream).await.expect("the inventory's commands");
+        let last = stored.cached_info().state.last_sequence;
         let found = self.nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await;
-        let info = found.expect("the inventory's consumer").cached_info().clone();
-        info.num_pending + u64::try_from(info.num_ack_pending).expect("a number of commands")
+        last.saturating_sub(found.expect("the inventory's consumer").cached_info().ack_floor.stream_sequence)
+    }
+
+    /// A whole subject as its leader knows it: another replica may be a moment behind, and is asked again.
+    async fn current(&self, stream: StreamName, subject: &Subject) -> Vec<Stored> {
+        until(&format!("a replica has all of {subject}"), async || {
+            let newest = read::newest(&self.nats, stream, subject).await.expect("the leader can be asked");
+            let read = read::subject(&self.nats, stream, subject).await.expect("the stream can be read");
+            let last = |sequence: Option<u64>| sequence.unwrap_or_default();
+            let is_whole = last(read.last().map(|last| last.sequence)) >= last(newest.map(|newest| newest.sequence));
+            is_whole.then_some(read)
+        })
+        .await
     }
 
     /// Wait until no inventory command is left: all are answered and acked.
@@ -153,9 +166,7 @@ impl Warehouse {
     }
 
     pub(crate) async fn stored_entries(&self) -> Vec<Stored> {
-        read::subject(&self.nats, StreamName::Inventory, &Subject::InventoryLedger)
-            .await
-            .expect("INVENTORY can be read")
+        self.current(StreamName::Inventory, &Subject::InventoryLedger).await
     }
 
     pub(crate) async fn movements(&self) -> Vec<Movement> {
