@@ -120,6 +120,14 @@ impl Shards {
         kinds.iter().flat_map(|&kind| parts(kind)).collect()
     }
 
+    /// Every consumer of streams of these kinds.
+    #[must_use]
+    pub fn consumers_of(self, kinds: &[StreamName]) -> Vec<ConsumerName> {
+        let mut consumers = ConsumerName::ALL.to_vec();
+        consumers.retain(|consumer| kinds.contains(&consumer.stream()));
+        self.all_consumers(&consumers)
+    }
+
     /// The part that a subject belongs to.
     #[must_use]
     pub fn of_subject(self, subject: &Subject) -> Shard {

@@ -91,8 +91,9 @@ async fn when_a_stream_is_almost_full_new_checkouts_are_refused_and_those_that_r
 async fn starts_that_wait_leave_room_for_the_answers() {
     let options = ShopOptions { answer_timeout: "500ms", payment_timeout: "2s", ..ShopOptions::default() };
     let mut shop = Shop::open_with(crate::SERVICE, options).await;
-    shop.kill(Service::Worker(0));
+    // The worker is told the stock before it dies; what it had not taken would wait for it.
     shop.until_idle().await;
+    shop.kill(Service::Worker(0));
     shop.limit(StreamName::Commands, 40_000).await;
     let mut accepted = Vec::new();
     let reason = eventually("the commands have little room", async || {

@@ -46,9 +46,7 @@ pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) ->
             );
         }
     }
-    let mut consumers = ConsumerName::ALL.to_vec();
-    consumers.retain(|consumer| streams.contains(&consumer.stream()));
-    for consumer in nats.shards.all_consumers(&consumers) {
+    for consumer in nats.shards.consumers_of(streams) {
         consumer_exists(nats, consumer).await?;
     }
     Ok(())

@@ -78,15 +78,13 @@ pub struct Needs<'a> {
 impl Needs<'_> {
     fn subjects(&self, shards: Shards) -> Vec<String> {
         let mut subjects: Vec<String> = self.publishes.iter().map(ToString::to_string).collect();
-        let mut consumers = ConsumerName::ALL.to_vec();
-        consumers.retain(|consumer| self.streams.contains(&consumer.stream()));
         let named = |consumer: ConsumerName| format!("{}.{}", consumer.stream().as_str(), consumer.as_str());
         subjects.extend(
             shards.all_streams(self.streams).iter().map(|stream| format!("$JS.API.STREAM.INFO.{}", stream.as_str())),
         );
         subjects.extend(
             shards
-                .all_consumers(&consumers)
+                .consumers_of(self.streams)
                 .into_iter()
                 .map(|consumer| format!("$JS.API.CONSUMER.INFO.{}", named(consumer))),
         );

@@ -7,7 +7,9 @@ use std::sync::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use reqwest::Client;
+use common::ids::WorkflowId;
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -21,14 +23,7 @@ use super::{
 
 /// Drive checkouts and measure.
 pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> anyhow::Result<Run> {
-    let customers = Arc::new(Customers {
-        http: stage.http.clone(),
-        shop: format!("http://{}/api/checkout_session", stage.gateway),
-        pay: format!("http://{}/api/submit_payment", stage.sandbox),
-        skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
-        next: AtomicU64::new(0),
-        milestones: Milestones::listen(stage).await?,
-    });
+    let customers = Arc::new(Customers::of(stage).await?);
     super::report::measured(stage, case.load, measuring, move |flights, started| {
         let customers = Arc::clone(&customers);
         async move { customers.fly(&flights, started).await }
@@ -36,37 +31,76 @@ pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> a
     .await
 }
 
-struct Customers {
+/// Those who buy at the gateway and pay at the sandbox.
+pub(super) struct Customers {
     http: Client,
     shop: String,
     pay: String,
     skus: Vec<String>,
     next: AtomicU64,
-    milestones: Milestones,
+    pub(super) milestones: Milestones,
+}
+
+/// A checkout as the gateway answers it, as far as a customer needs it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Offered {
+    pub(super) workflow_id: WorkflowId,
+    payment: Payment,
+}
+
+#[derive(Debug, Deserialize)]
+struct Payment {
+    session_id: String,
+}
+
+impl Offered {
+    pub(super) async fn read(answer: Response) -> anyhow::Result<Self> {
+        answer.json().await.context("read the answer to a start")
+    }
 }
 
 impl Customers {
-    async fn fly(&self, flights: &Flights, started: Instant) -> anyhow::Result<()> {
+    pub(super) async fn of(stage: &Stage) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: stage.http.clone(),
+            shop: format!("http://{}/api/checkout_session", stage.gateway),
+            pay: format!("http://{}/api/submit_payment", stage.sandbox),
+            skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
+            next: AtomicU64::new(0),
+            milestones: Milestones::listen(stage).await?,
+        })
+    }
+
+    /// The next one wants an article; whatever the gateway answers.
+    pub(super) async fn start(&self) -> anyhow::Result<Response> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
         let request = self.http.post(&self.shop).header("Idempotency-Key", format!("bench-{number}"));
-        let answer =
-            request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")?;
-        let status = answer.status();
-        let checkout: Value = answer.json().await.context("read the answer to a start")?;
-        ensure!(status.as_u16() == 201, "a start was answered {status}: {checkout}");
-        let got_session = Instant::now();
-        let session = json!({ "session_id": checkout["payment"]["session_id"] });
+        request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")
+    }
+
+    pub(super) async fn pay(&self, checkout: &Offered) -> anyhow::Result<()> {
+        let session = json!({ "session_id": checkout.payment.session_id });
         let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
         ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
-        self.until_paid(&checkout).await?;
-        let id = checkout["workflow_id"].as_str().context("an id")?.parse().context("an id")?;
-        flights.settled(&Flight { started, got_session, reached: self.milestones.take(id) });
         Ok(())
     }
 
-    async fn until_paid(&self, checkout: &Value) -> anyhow::Result<()> {
-        let id = checkout["workflow_id"].as_str().context("an id")?;
+    async fn fly(&self, flights: &Flights, started: Instant) -> anyhow::Result<()> {
+        let answer = self.start().await?;
+        let status = answer.status();
+        if status != StatusCode::CREATED {
+            bail!("a start was answered {status}: {}", answer.text().await.unwrap_or_default());
+        }
+        let checkout = Offered::read(answer).await?;
+        let got_session = Instant::now();
+        self.pay(&checkout).await?;
+        self.until_paid(checkout.workflow_id).await?;
+        flights.settled(&Flight { started, got_session, reached: self.milestones.take(checkout.workflow_id) });
+        Ok(())
+    }
+
+    async fn until_paid(&self, id: WorkflowId) -> anyhow::Result<()> {
         let url = format!("{}/{id}?wait=30", self.shop);
         let mut revision: Option<String> = None;
         loop {

@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,17 +12,18 @@ use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL};
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::StatusCode;
 use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     OutputArgs,
     case::{Case, Load},
     cost::peak_memory,
     flight::in_ms,
-    milestones::{Milestones, Told},
+    http::{Customers, Offered},
+    milestones::Told,
+    open_loop::come_at_a_rate,
     raw::per_second,
     say,
     stage::Stage,
@@ -91,38 +89,17 @@ pub(super) async fn run(args: &OverloadArgs, launcher: &Launcher) -> anyhow::Res
 }
 
 async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result<Figures> {
-    let customers = Arc::new(Customers {
-        http: stage.http.clone(),
-        shop: format!("http://{}/api/checkout_session", stage.gateway),
-        pay: format!("http://{}/api/submit_payment", stage.sandbox),
-        skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
-        milestones: Milestones::listen(stage).await?,
-        accepted: Times::new()?,
-        shed: Times::new()?,
-        next: AtomicU64::new(0),
-    });
-    let between = Duration::from_secs(1) / rate.max(1);
-    let (began, mut coming, mut came) = (Instant::now(), JoinSet::new(), 0);
-    let mut due = began;
-    while due < began + measure {
-        tokio::time::sleep_until(due).await;
-        let customer = Arc::clone(&customers);
-        coming.spawn(async move { customer.come(due).await });
-        came += 1;
-        due += between;
-        while let Some(left) = coming.try_join_next() {
-            left.context("a customer broke off")??;
-        }
-    }
-    let last_came = Instant::now();
-    let settling = async {
-        while let Some(left) = coming.join_next().await {
-            left.context("a customer broke off")??;
-        }
-        anyhow::Ok(())
+    let counter =
+        Arc::new(Counter { customers: Customers::of(stage).await?, accepted: Times::new()?, shed: Times::new()? });
+    let come = |due| {
+        let counter = Arc::clone(&counter);
+        async move { counter.come(due).await }
     };
-    tokio::time::timeout(SETTLE_WITHIN, settling).await.context("not everything that was accepted was settled")??;
-    let (accepted, shed) = (customers.accepted.summary(), customers.shed.summary());
+    let mut crowd = come_at_a_rate(rate, Instant::now() + measure, come).await?;
+    let last_came = Instant::now();
+    let settled = tokio::time::timeout(SETTLE_WITHIN, crowd.has_left()).await;
+    settled.context("not everything that was accepted was settled")??;
+    let (accepted, shed, came) = (counter.accepted.summary(), counter.shed.summary(), crowd.came);
     ensure!(accepted.count + shed.count == came, "every customer was answered: {accepted:?}, {shed:?} of {came}");
     Ok(Figures {
         rate,
@@ -138,28 +115,20 @@ async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result
     })
 }
 
-struct Customers {
-    http: Client,
-    shop: String,
-    pay: String,
-    skus: Vec<String>,
-    milestones: Milestones,
+/// Counts what customers are answered.
+struct Counter {
+    customers: Customers,
     accepted: Times,
     shed: Times,
-    next: AtomicU64,
 }
 
-impl Customers {
+impl Counter {
     async fn come(&self, due: Instant) -> anyhow::Result<()> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
-        let request = self.http.post(&self.shop).header("Idempotency-Key", format!("overload-{number}"));
-        let answer =
-            request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")?;
+        let answer = self.customers.start().await?;
         match answer.status() {
             StatusCode::CREATED => {
                 self.accepted.note(due);
-                self.buy(answer).await
+                self.buy(&Offered::read(answer).await?).await
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 self.shed.note(due);
@@ -170,13 +139,10 @@ impl Customers {
         }
     }
 
-    async fn buy(&self, answer: Response) -> anyhow::Result<()> {
-        let checkout: Value = answer.json().await.context("read the answer to a start")?;
-        let id = checkout["workflow_id"].as_str().context("an id")?.parse().context("an id")?;
-        let mut told = self.milestones.follow(id);
-        let session = json!({ "session_id": checkout["payment"]["session_id"] });
-        let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
-        ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
+    async fn buy(&self, checkout: &Offered) -> anyhow::Result<()> {
+        let id = checkout.workflow_id;
+        let mut told = self.customers.milestones.follow(id);
+        self.customers.pay(checkout).await?;
         loop {
             match told.recv().await.context("nobody tells")? {
                 Told::Settled => break,
@@ -185,7 +151,7 @@ impl Customers {
                 Told::Otherwise(status) => bail!("checkout {id} was to be paid, but it is {status}"),
             }
         }
-        self.milestones.take(id);
+        self.customers.milestones.take(id);
         Ok(())
     }
 }

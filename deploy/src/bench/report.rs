@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL};
 use futures_util::future::try_join_all;
 use serde::Serialize;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     case::{Case, Load},
@@ -14,6 +14,7 @@ use super::{
     flight::{Flights, Latency, Window},
     fsyncs::Counting,
     milestones::STAGES,
+    open_loop::come_at_a_rate,
     raw::{Raw, per_second},
     stage::Stage,
 };
@@ -235,7 +236,11 @@ where
     let flying = async {
         match load {
             Load::InFlight(count) => keep_in_flight(count, window, &flights, fly).await,
-            Load::PerSecond(rate) => start_at_a_rate(rate, window, &flights, fly).await,
+            Load::PerSecond(rate) => {
+                let flights = Arc::clone(&flights);
+                let come = move |due| fly(Arc::clone(&flights), due);
+                come_at_a_rate(rate, window.to(), come).await?.has_left().await
+            }
         }
     };
     let (used, ()) = tokio::try_join!(used_within(stage, window, measuring.counts_fsyncs), flying)?;
@@ -258,29 +263,6 @@ where
         async move { customer.await.context("a customer broke off")? }
     });
     try_join_all(customers).await?;
-    Ok(())
-}
-
-/// Whoever was to start while the driver slept starts late, and its time counts from when it was to start.
-async fn start_at_a_rate<F, Flying>(rate: u32, window: Window, flights: &Arc<Flights>, fly: F) -> anyhow::Result<()>
-where
-    F: Fn(Arc<Flights>, Instant) -> Flying + Send,
-    Flying: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    let between = Duration::from_secs(1) / rate.max(1);
-    let mut flying = JoinSet::new();
-    let mut due = Instant::now();
-    while !window.is_over() {
-        tokio::time::sleep_until(due).await;
-        flying.spawn(fly(Arc::clone(flights), due));
-        due += between;
-        while let Some(landed) = flying.try_join_next() {
-            landed.context("a customer broke off")??;
-        }
-    }
-    while let Some(landed) = flying.join_next().await {
-        landed.context("a customer broke off")??;
-    }
     Ok(())
 }
 
