@@ -192,6 +192,7 @@ impl Inbox {
             .get_consumer_from_stream(name.as_str(), name.stream().as_str())
             .await
             .with_context(|| format!("find consumer {} of {}", name.as_str(), name.stream().as_str()))?;
+        take_the_place_of_the_dead(nats, &consumer).await;
         let messages = pull_messages(&consumer, most).await?;
         Ok(Self { consumer, messages, most: most.max(1), watch: Watch::new(Instant::now()) })
     }
@@ -263,6 +264,28 @@ impl Inbox {
             );
         }
         Ok(())
+    }
+}
+
+/// An instance that has died keeps its pin until it has been silent for long enough. When nobody at all waits for commands, the
+/// pinned one is dead or just between two pulls, and the place is given free at once. To be wrong about it is harmless: the
+/// pinned one notices and pulls again, and who may write is decided by the ledger alone.
+async fn take_the_place_of_the_dead(nats: &Nats, consumer: &Consumer<pull::Config>) {
+    let info = match consumer.get_info().await {
+        Ok(info) => info,
+        Err(error) => return tracing::debug!(%error, "cannot ask who is pinned; its place comes free by itself"),
+    };
+    let is_pinned = info.priority_groups.iter().any(|group| group.pinned_client_id.is_some());
+    if !is_pinned || info.num_waiting > 0 {
+        return;
+    }
+    let unpinned = async {
+        let stream = nats.jetstream.get_stream_no_info(&info.stream_name).await.map_err(|error| error.to_string())?;
+        stream.unpin_consumer(&info.name, INVENTORY_GROUP).await.map_err(|error| error.to_string())
+    };
+    match unpinned.await {
+        Ok(()) => tracing::info!("the former active instance is gone: its place is free"),
+        Err(error) => tracing::debug!(error, "the place of the former active instance comes free by itself"),
     }
 }
 

@@ -89,8 +89,10 @@ fn needs() -> Needs<'static> {
         asks_leader: &[StreamName::Inventory, StreamName::Stock],
         trims: &[StreamName::InventoryCommands],
         writes,
-        // The bucket of snapshots.
         publishes: &[
+            // The place of an instance that has died.
+            "$JS.API.CONSUMER.UNPIN.INVENTORY_COMMANDS.inventory-service",
+            // The bucket of snapshots.
             "$O.INVENTORY_SNAPSHOTS.permission-check",
             "$JS.API.STREAM.INFO.OBJ_INVENTORY_SNAPSHOTS",
             "$JS.API.CONSUMER.CREATE.OBJ_INVENTORY_SNAPSHOTS",
