@@ -61,7 +61,7 @@ fn checkouts_that_start_at_a_rate_are_measured_from_when_they_were_to_start() {
 
 #[test]
 fn what_waiting_checkouts_cost_is_measured() {
-    let figures = bench("waiting --count 100 --measure 1s");
+    let figures = bench("waiting --count 100 --rest 1s --measure 1s");
     assert_eq!(figures["waiting"], 100);
     assert!(figures["disk_each"].as_u64() > Some(500), "three records, a start, a wake-up call: {figures}");
     assert!(figures["new_checkout_after"]["checkouts"].as_u64() > Some(0), "{figures}");

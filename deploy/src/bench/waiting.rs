@@ -18,14 +18,15 @@ use super::{
 };
 use crate::service_process::Launcher;
 
-/// After the last start, until memory and disk have come to rest.
-const REST: Duration = Duration::from_secs(10);
-
 #[derive(Debug, Clone, Args)]
 pub(super) struct WaitingArgs {
     /// How many wait.
     #[arg(long, default_value_t = 100_000, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     count: u32,
+    /// How long nothing happens before memory and disk are looked at. The server keeps what was written last in its cache for
+    /// some ten seconds, and gives memory back half a minute later; checkouts wait for longer than that.
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = common::time::parse_duration)]
+    rest: Duration,
     /// How long a new checkout is measured, before and after.
     #[arg(long, default_value = "6s", value_name = "TIME", value_parser = common::time::parse_duration)]
     measure: Duration,
@@ -61,14 +62,14 @@ pub(super) async fn run(args: &WaitingArgs, launcher: &Launcher) -> anyhow::Resu
     let measuring = Measuring { warm_up: Duration::from_secs(2), measure: args.measure, counts_fsyncs: false };
     say(&bar, "a new checkout while nobody waits");
     let new_checkout_before = engine::drive(&stage, &case, measuring).await?;
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(args.rest).await;
     let before = Room::now(&stage)?;
     say(&bar, &format!("{} checkouts begin to wait", args.count));
     let driver = Driver::new(&stage).await?;
     for waiting in driver.until_all_wait(args.count, &bar).await? {
         driver.forget(waiting.id);
     }
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(args.rest).await;
     let after = Room::now(&stage)?;
     say(&bar, "a new checkout beside them");
     let new_checkout_after = engine::drive(&stage, &case, measuring).await?;
