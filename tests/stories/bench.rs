@@ -60,6 +60,14 @@ fn checkouts_that_start_at_a_rate_are_measured_from_when_they_were_to_start() {
 }
 
 #[test]
+fn a_server_that_stages_batches_in_memory_is_measured() {
+    let report = bench("--runs 1 --mode engine --in-flight 32 --batches-in-memory --warm-up 500ms --measure 2s");
+    let case = &report["cases"][0];
+    assert_eq!(case["case"]["batches_in_memory"], true, "{case}");
+    assert!(case["runs"][0]["checkouts"].as_u64() > Some(0), "{case}");
+}
+
+#[test]
 fn what_waiting_checkouts_cost_is_measured() {
     let figures = bench("waiting --count 100 --rest 1s --measure 1s");
     assert_eq!(figures["waiting"], 100);

@@ -67,6 +67,8 @@ pub(super) struct Case {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_waiting: Option<u32>,
     pub(super) skus: u32,
+    /// Whether the server stages atomic batches in memory.
+    pub(super) batches_in_memory: bool,
     pub(super) load: Load,
 }
 
@@ -80,6 +82,7 @@ impl Case {
             shards: Shards::ONE,
             max_waiting: None,
             skus: 100,
+            batches_in_memory: false,
             load: Load::InFlight(in_flight),
         }
     }
@@ -102,6 +105,9 @@ impl fmt::Display for Case {
         let Self { sync, workers, skus, load, .. } = self;
         let mode = self.mode_word();
         write!(f, "{mode}, {load}, sync {}, {skus} SKUs, {workers} workers", sync.as_str())?;
-        if self.shards == Shards::ONE { Ok(()) } else { write!(f, ", {} shards", self.shards) }
+        if self.shards != Shards::ONE {
+            write!(f, ", {} shards", self.shards)?;
+        }
+        f.write_str(if self.batches_in_memory { ", batches in memory" } else { "" })
     }
 }

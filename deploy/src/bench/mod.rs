@@ -117,6 +117,9 @@ struct CasesArgs {
     /// In how many streams histories, and commands, are spread.
     #[arg(long, value_delimiter = ',', default_values_t = [Shards::ONE], value_name = "NUMBERS")]
     shards: Vec<Shards>,
+    /// Have the server stage atomic batches in memory (/dev/shm) instead of on disk. What is acknowledged is synced all the same.
+    #[arg(long)]
+    batches_in_memory: bool,
     #[command(flatten)]
     timing: TimingArgs,
     #[command(flatten)]
@@ -182,6 +185,7 @@ impl From<HotSkuArgs> for CasesArgs {
             skus: vec![1, 100],
             workers: vec![1],
             shards: vec![Shards::ONE],
+            batches_in_memory: false,
             timing,
             output,
         }
@@ -208,6 +212,7 @@ impl CasesArgs {
                                 shards,
                                 max_waiting: None,
                                 skus,
+                                batches_in_memory: self.batches_in_memory,
                                 load,
                             }));
                         }

@@ -139,13 +139,14 @@ impl CaseResult {
         let times = |latency: &Latency| format!("{:.1} / {:.1}", latency.p50_ms, latency.p99_ms);
         vec![
             format!(
-                "{} {}\nsync {}\n{} SKUs, {} workers\n{} shards",
+                "{} {}\nsync {}\n{} SKUs, {} workers\n{} shards{}",
                 case.mode_word(),
                 case.load,
                 case.sync.as_str(),
                 case.skus,
                 case.workers,
-                case.shards
+                case.shards,
+                if case.batches_in_memory { "\nbatches in memory" } else { "" }
             ),
             self.speeds(),
             times(&run.to_session),

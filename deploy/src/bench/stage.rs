@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     catalogue::{CatalogueLine, seed},
-    nats_server::{ClientPort, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports},
+    nats_server::{
+        ClientPort, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports, stage_batches_in,
+    },
     provision::provision,
     service_process::{Launcher, Process, Recipe, Service},
 };
@@ -37,6 +39,9 @@ const STOCK: u32 = 100_000_000;
 
 /// Starts that may wait at the gateway: more than there are in any case, so that none is refused.
 const MAX_WAITING: u32 = 20_000;
+
+/// A file system in memory that everybody may use.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// From the first process to the first checkout.
 const OPENING_PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +61,8 @@ pub(super) struct Stage {
     pub(super) gateway: SocketAddr,
     pub(super) sandbox: SocketAddr,
     folder: TempDir,
+    /// Where the server stages batches, unless on its disk.
+    _memory: Option<TempDir>,
     case: Case,
     launcher: Launcher,
     services: Vec<Service>,
@@ -83,6 +90,7 @@ impl Stage {
         let nats = nats.with_shards().await?;
         let articles = articles(case.skus)?;
         seed(&nats, &articles).await?;
+        let memory = if case.batches_in_memory { Some(stage_in_memory(&folder.path().join("nats"))?) } else { None };
         let log_dir = folder.path().join("logs");
         std::fs::create_dir_all(&log_dir).with_context(|| format!("create {}", log_dir.display()))?;
 
@@ -108,6 +116,7 @@ impl Stage {
             gateway,
             sandbox,
             folder,
+            _memory: memory,
             case,
             launcher,
             services,
@@ -246,6 +255,14 @@ pub(super) async fn start_server(sync: Durable, folder: &Path) -> anyhow::Result
     let config = ServerConfig::for_one_machine(&folder.join("nats"), ClientPort::Any)?;
     let config = ServerConfig { sync: sync.policy(), ..config };
     Ok(NatsServer::start(StartOptions::new(found.path, config)).await?)
+}
+
+/// The streams are there, and nobody uses them yet.
+fn stage_in_memory(store: &Path) -> anyhow::Result<TempDir> {
+    let memory = tempfile::Builder::new().prefix("bench-batches-").tempdir_in(SHARED_MEMORY);
+    let memory = memory.with_context(|| format!("create a folder in {SHARED_MEMORY}: it needs Linux"))?;
+    stage_batches_in(memory.path(), store).context("lead the server's batches into memory")?;
+    Ok(memory)
 }
 
 fn articles(count: u32) -> anyhow::Result<Vec<CatalogueLine>> {
