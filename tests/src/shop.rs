@@ -29,7 +29,7 @@ use tempfile::TempDir;
 use crate::{
     servers::{Servers, nodes_from_environment},
     users::url_as,
-    wait::{eventually, eventually_within},
+    wait::{eventually, eventually_ok, eventually_within},
 };
 
 /// The operator's token in stories.
@@ -621,12 +621,11 @@ impl Shop {
     /// # Panics
     /// With the doctor's findings.
     pub async fn is_healthy(&self) {
-        let report = eventually("the doctor has nothing to complain of", async || {
+        eventually_ok("the doctor has nothing to complain of", async || {
             let report = doctor::examine(&self.nats, doctor::Options::default()).await.expect("examine the streams");
-            report.is_healthy().then_some(report)
+            if report.is_healthy() { Ok(()) } else { Err(report.to_text()) }
         })
         .await;
-        drop(report);
     }
 
     /// Kill the server as a power cut of the process would, and start it again on the same port and data.

@@ -18,12 +18,27 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T
 /// # Panics
 /// When there is no answer in time.
 pub async fn eventually_within<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_answered(patience, what, async || ask().await.ok_or_else(String::new)).await
+}
+
+/// Ask again and again until there is an answer, where it can be told why there is none yet.
+///
+/// # Panics
+/// When there is none within a minute; the message says what was waited for, and what stood in the way at last.
+pub(crate) async fn eventually_ok<T>(what: &str, ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    until_answered(PATIENCE, what, ask).await
+}
+
+async fn until_answered<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(obstacle) => {
+                let seconds = patience.as_secs();
+                assert!(started.elapsed() < patience, "waited {seconds} s in vain: {what}\n{obstacle}");
+            }
         }
-        assert!(started.elapsed() < patience, "waited {} s in vain: {what}", patience.as_secs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

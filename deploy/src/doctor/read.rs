@@ -147,8 +147,8 @@ async fn check_configurations(nats: &Nats, findings: &mut Findings) -> anyhow::R
     Ok(())
 }
 
-/// Everything up to this sequence of its stream is acked at a consumer.
-/// What is done for certain in the queues, which keep it for some seconds, in the ledger and in `TIMERS`.
+/// What is done for certain in the queues, which keep it for some seconds, in the ledger and in `TIMERS`: everything up to
+/// these sequences is acked.
 #[derive(Debug, Default)]
 struct AckedUpTo {
     /// Of each part.
@@ -173,6 +173,7 @@ impl AckedUpTo {
     }
 }
 
+/// Everything up to this sequence of its stream is acked at a consumer.
 async fn acked_up_to(nats: &Nats, consumer: ConsumerName) -> anyhow::Result<u64> {
     let (name, stream) = (consumer.as_str(), consumer.stream().as_str());
     let found = nats.jetstream.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await.with_context(|| {
