@@ -50,6 +50,24 @@ async fn the_etag_is_the_revision_of_the_history() {
     shop.is_healthy().await;
 }
 
+/// Whoever asks for a change without saying what is known is not kept waiting when the checkout has ended.
+#[tokio::test]
+async fn after_the_end_a_long_poll_without_an_etag_is_answered_at_once() {
+    let shop = open().await;
+    let checkout = shop.checkout("MUG-01", 1).await;
+    shop.pay(&checkout).await;
+    shop.until_status(id(&checkout), "paid").await;
+    for gateway in [0, 1] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), poll(&shop, gateway, id(&checkout), None, 60)).await;
+        let answer = answer.expect("an answer before the time is over");
+        let known = etag(&answer);
+        assert_eq!(answer.json::<Value>().await.expect("JSON")["status"], "paid");
+        // With the ETag it waits: a refund by hand may come.
+        assert_eq!(poll(&shop, gateway, id(&checkout), Some(&known), 1).await.status(), 304);
+    }
+    shop.is_healthy().await;
+}
+
 /// Whoever waits on any gateway is told of the next change when it happens, and 304 when none does.
 #[tokio::test]
 async fn a_long_poll_ends_with_the_change_or_with_the_time() {

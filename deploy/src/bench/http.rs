@@ -8,7 +8,10 @@ use std::sync::{
 
 use anyhow::{Context as _, bail, ensure};
 use common::ids::WorkflowId;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{ETAG, IF_NONE_MATCH},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -41,10 +44,19 @@ pub(super) struct Customers {
     pub(super) milestones: Milestones,
 }
 
-/// A checkout as the gateway answers it, as far as a customer needs it.
-#[derive(Debug, Deserialize)]
+/// A checkout that can be paid.
+#[derive(Debug)]
 pub(super) struct Offered {
-    pub(super) workflow_id: WorkflowId,
+    pub(super) id: WorkflowId,
+    session_id: String,
+    /// What the customer knows of it.
+    revision: String,
+}
+
+/// What a customer needs of the answer to a start.
+#[derive(Debug, Deserialize)]
+struct Started {
+    workflow_id: WorkflowId,
     payment: Payment,
 }
 
@@ -55,8 +67,14 @@ struct Payment {
 
 impl Offered {
     pub(super) async fn read(answer: Response) -> anyhow::Result<Self> {
-        answer.json().await.context("read the answer to a start")
+        let revision = revision(&answer).context("the answer to a start has an ETag")?;
+        let started: Started = answer.json().await.context("read the answer to a start")?;
+        Ok(Self { id: started.workflow_id, session_id: started.payment.session_id, revision })
     }
+}
+
+fn revision(answer: &Response) -> Option<String> {
+    Some(answer.headers().get(ETAG)?.to_str().ok()?.to_owned())
 }
 
 impl Customers {
@@ -80,7 +98,7 @@ impl Customers {
     }
 
     pub(super) async fn pay(&self, checkout: &Offered) -> anyhow::Result<()> {
-        let session = json!({ "session_id": checkout.payment.session_id });
+        let session = json!({ "session_id": checkout.session_id });
         let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
         ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
         Ok(())
@@ -95,30 +113,28 @@ impl Customers {
         let checkout = Offered::read(answer).await?;
         let got_session = Instant::now();
         self.pay(&checkout).await?;
-        self.until_paid(checkout.workflow_id).await?;
-        flights.settled(&Flight { started, got_session, reached: self.milestones.take(checkout.workflow_id) });
+        let id = checkout.id;
+        self.until_paid(checkout).await?;
+        flights.settled(&Flight { started, got_session, reached: self.milestones.take(id) });
         Ok(())
     }
 
-    async fn until_paid(&self, id: WorkflowId) -> anyhow::Result<()> {
+    /// Each long poll names what is known: one that did not would wait for what comes after a payment that it has missed.
+    async fn until_paid(&self, Offered { id, mut revision, .. }: Offered) -> anyhow::Result<()> {
         let url = format!("{}/{id}?wait=30", self.shop);
-        let mut revision: Option<String> = None;
         loop {
-            let mut request = self.http.get(&url);
-            if let Some(revision) = &revision {
-                request = request.header("If-None-Match", revision);
+            let answer =
+                self.http.get(&url).header(IF_NONE_MATCH, &revision).send().await.context("ask how it stands")?;
+            revision = self::revision(&answer).unwrap_or(revision);
+            if answer.status() == StatusCode::NOT_MODIFIED {
+                continue;
             }
-            let answer = request.send().await.context("ask how it stands")?;
-            let tag = answer.headers().get("ETag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-            if answer.status().as_u16() != 304 {
-                let view: Value = answer.json().await.context("read how it stands")?;
-                match view["status"].as_str() {
-                    Some("paid") => return Ok(()),
-                    Some("awaiting_payment" | "settling") => {}
-                    other => bail!("checkout {id} was to be paid, but it is {other:?}"),
-                }
+            let view: Value = answer.json().await.context("read how it stands")?;
+            match view["status"].as_str() {
+                Some("paid") => return Ok(()),
+                Some("awaiting_payment" | "settling") => {}
+                other => bail!("checkout {id} was to be paid, but it is {other:?}"),
             }
-            revision = tag.or(revision);
         }
     }
 }

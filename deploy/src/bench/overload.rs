@@ -140,7 +140,7 @@ impl Counter {
     }
 
     async fn buy(&self, checkout: &Offered) -> anyhow::Result<()> {
-        let id = checkout.workflow_id;
+        let id = checkout.id;
         let mut told = self.customers.milestones.follow(id);
         self.customers.pay(checkout).await?;
         loop {

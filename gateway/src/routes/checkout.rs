@@ -39,7 +39,7 @@ pub(crate) struct Standing {
     get, path = "/api/checkout_session/{id}", tag = "checkout",
     params(
         ("id" = String, Path, description = "The checkout's id"),
-        ("wait" = Option<u64>, Query, description = "Seconds to wait for a change, at most 60; with If-None-Match from what that names, otherwise from now"),
+        ("wait" = Option<u64>, Query, description = "Seconds to wait for a change, at most 60; with If-None-Match from what that names, otherwise from now, unless the checkout has ended"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of what is known already"),
     ),
     responses(
@@ -69,7 +69,7 @@ pub(crate) async fn standing(app: &App, id: WorkflowId) -> Result<Option<Standin
 }
 
 /// The next state after what the client knows, or the present one when nothing changes in time or the gateway stops. Without an
-/// ETag the present state is what the client knows.
+/// ETag the present state is what the client knows, unless it is the end: whoever asks just after it waits for nothing else.
 async fn awaited(
     app: &App,
     id: WorkflowId,
@@ -88,6 +88,9 @@ async fn awaited(
     };
     let by_hand = if view.status == CheckoutStatus::Paid { app.known_refund(id).await? } else { None };
     let standing = Standing { view, by_hand };
+    if known.is_none() && standing.view.status.is_terminal() {
+        return Ok(Some(standing));
+    }
     if known.is_some() && !is_known(&standing, known) {
         // Another gateway may have told the client of more than was heard here, so what is stored is the answer.
         return self::standing(app, id).await;
