@@ -22,7 +22,7 @@ fn a_short_bench_measures_checkouts_and_what_they_take() {
     let path = page.path().to_str().expect("a path of plain text");
     let report = bench(&format!("--runs 1 --in-flight 4 --skus 2 --warm-up 500ms --measure 2s --html-file {path}"));
     let page = std::fs::read_to_string(path).expect("the page");
-    assert_eq!(page.matches("<svg").count(), 2, "two plots");
+    assert_eq!(page.matches("<svg").count(), 4, "two plots for each way in");
     assert!(page.contains("engine, 4 in flight"), "{page}");
     // It opens without a network.
     assert!(["src=", "href=", "@import", "url("].iter().all(|needs| !page.contains(needs)), "{page}");

@@ -1,8 +1,9 @@
 //! The figures as a page with plots that opens without a network: everything is in the one file.
 
-use std::{collections::BTreeMap, fmt::Write as _, ops::Range};
+use std::{fmt::Write as _, ops::Range};
 
 use anyhow::anyhow;
+use common::shards::Shards;
 use plotters::{
     backend::{DrawingBackend, SVGBackend},
     chart::ChartBuilder,
@@ -18,8 +19,8 @@ use super::{
     report::{CaseResult, Report},
 };
 
-/// Width and height of a plot, in the pixels of the page.
-const PLOT: (u32, u32) = (880, 380);
+/// Width and height of a plot, in its own pixels; two of them stand beside each other.
+const PLOT: (u32, u32) = (560, 340);
 
 /// Told apart by people who see colours otherwise, too (Okabe and Ito).
 const COLOURS: [RGBColor; 7] = [
@@ -34,13 +35,17 @@ const COLOURS: [RGBColor; 7] = [
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}pre{overflow-x:auto;font-size:.75rem;line-height:1.25}\
-svg{max-width:100%;height:auto}.bar{display:flex;height:1.6rem;border-radius:.25rem;overflow:hidden;margin:.2rem 0 1rem}\
+svg{max-width:100%;height:auto}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));gap:1rem 2rem}\
+.plots h3{font-size:1rem;font-weight:600;margin:.5rem 0}.bar{display:flex;height:1.6rem;border-radius:.25rem;overflow:hidden;margin:.2rem 0 1rem}\
 .bar span{display:block}.key{display:flex;gap:1.2rem;flex-wrap:wrap;font-size:.9rem}\
 .key i{display:inline-block;width:.9rem;height:.9rem;border-radius:.2rem;margin-right:.4rem;vertical-align:-.1rem}\
 .note{color:#555}@media(prefers-color-scheme:dark){body{background:#fafafa}}";
 
 /// Points that belong together, under their name.
-type Lines = BTreeMap<String, Vec<(f64, f64)>>;
+type Line = (String, Vec<(f64, f64)>);
+
+/// Lines that are compared, in a plot of their own under its name.
+type Panel = (String, Vec<Line>);
 
 /// The whole page.
 ///
@@ -72,59 +77,109 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// What cases have in common that differ in their load only.
-fn kind(result: &CaseResult) -> String {
+/// Put points into the line and the panel that they belong to, in the order in which they come.
+fn put(panels: &mut Vec<Panel>, panel: String, line: String, points: impl IntoIterator<Item = (f64, f64)>) {
+    let (_, lines) = entry(panels, panel);
+    let (_, known) = entry(lines, line);
+    known.extend(points);
+}
+
+fn entry<T: Default>(all: &mut Vec<(String, T)>, name: String) -> &mut (String, T) {
+    let place = all.iter().position(|(known, _)| *known == name).unwrap_or(all.len());
+    if place == all.len() {
+        all.push((name, T::default()));
+    }
+    &mut all[place]
+}
+
+/// The shop that a case was measured in.
+fn shop(result: &CaseResult) -> String {
+    let case = &result.case;
+    let plural = |count: u32, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+    let mut shop = format!("{}, {}", plural(case.skus, "SKU"), plural(case.workers.into(), "worker"));
+    if case.shards != Shards::ONE {
+        let _ = write!(shop, ", {} shards", case.shards);
+    }
+    if case.batches_in_memory {
+        shop += ", batches in memory";
+    }
+    shop
+}
+
+/// How checkouts came in, and what a power cut does to them.
+fn way(result: &CaseResult) -> String {
     let case = &result.case;
     let load = match case.load {
         Load::InFlight(_) => "",
         Load::PerSecond(_) => ", open loop",
     };
-    format!("{}, sync {}, {} SKUs, {} workers{load}", case.mode_word(), case.sync.as_str(), case.skus, case.workers)
+    format!("{}, sync {}{load}", case.mode_word(), case.sync.as_str())
 }
 
 #[allow(clippy::float_arithmetic, reason = "a place on a plot, not money")]
 fn throughput(report: &Report) -> anyhow::Result<String> {
-    let mut lines = Lines::new();
+    let mut panels = Vec::new();
     for result in &report.cases {
         let (Load::InFlight(load) | Load::PerSecond(load)) = result.case.load;
-        lines.entry(kind(result)).or_default().push((f64::from(load).log10(), result.middle().per_second()));
+        let point = (f64::from(load).log10(), result.middle().per_second());
+        put(&mut panels, way(result), shop(result), [point]);
     }
-    let most = lines.values().flatten().map(|point| point.1).fold(1.0, f64::max);
-    let axes = Axes {
-        across: "in flight (or started per second)",
-        across_mark: |load| format!("{:.0}", 10_f64.powf(*load)),
-        up: "checkouts/s",
-        up_range: 0.0..most * 1.05,
-        up_mark: |speed| format!("{speed:.0}"),
-    };
-    plot(&axes, &lines)
+    plots(&panels, |lines| {
+        let most = heights(lines).fold(1.0, f64::max);
+        Axes {
+            across: "in flight (or started per second)",
+            // A mark for each power of ten.
+            across_marks: 4,
+            across_mark: |load| format!("{:.0}", 10_f64.powf(*load)),
+            up: "checkouts/s",
+            up_range: 0.0..most * 1.05,
+            up_mark: |speed| format!("{speed:.0}"),
+        }
+    })
 }
 
 /// Over the number of nines, so that the slow tail is not squeezed into the margin.
 #[allow(clippy::float_arithmetic, reason = "a place on a plot, not money")]
 fn distributions(report: &Report) -> anyhow::Result<String> {
     let nines = |share: f64| -(1.0 - share).log10();
-    let of_case = |result: &CaseResult| {
+    let mut panels = Vec::new();
+    for result in &report.cases {
         let points = result.middle().to_session().distribution.iter().filter(|(share, _)| *share < 1.0);
         // A thousandth of a millisecond is the least that is measured.
-        (result.case.to_string(), points.map(|(share, ms)| (nines(*share), ms.max(0.001).log10())).collect())
-    };
-    let lines: Lines = report.cases.iter().map(of_case).collect();
-    let heights = || lines.values().flatten().map(|point| point.1);
-    let (least, most) = (heights().fold(3.0, f64::min), heights().fold(0.0, f64::max));
-    let axes = Axes {
-        across: "nines: 1 is 90 % of the customers, 2 is 99 %, 3 is 99.9 %",
-        across_mark: |nines| format!("{nines:.1}"),
-        up: "ms",
-        up_range: least - 0.1..most + 0.1,
-        up_mark: |ms| format!("{:.0}", 10_f64.powf(*ms)),
-    };
-    plot(&axes, &lines)
+        let points = points.map(|(share, ms)| (nines(*share), ms.max(0.001).log10()));
+        put(&mut panels, format!("{}, {}", way(result), shop(result)), result.case.load.to_string(), points);
+    }
+    plots(&panels, |lines| {
+        let (least, most) = (heights(lines).fold(3.0, f64::min), heights(lines).fold(0.0, f64::max));
+        Axes {
+            across: "nines: 1 is 90 % of the customers, 2 is 99 %, 3 is 99.9 %",
+            across_marks: 6,
+            across_mark: |nines| format!("{nines:.1}"),
+            up: "ms",
+            up_range: least - 0.1..most + 0.1,
+            up_mark: |ms| format!("{:.0}", 10_f64.powf(*ms)),
+        }
+    })
+}
+
+fn heights(lines: &[Line]) -> impl Iterator<Item = f64> {
+    lines.iter().flat_map(|(_, points)| points).map(|point| point.1)
+}
+
+fn plots(panels: &[Panel], axes: impl Fn(&[Line]) -> Axes<'static>) -> anyhow::Result<String> {
+    let mut text = String::from("<div class=\"plots\">");
+    for (name, lines) in panels {
+        let _ = write!(text, "<div><h3>{name}</h3>{}</div>", plot(&axes(lines), lines)?);
+    }
+    text += "</div>";
+    Ok(text)
 }
 
 /// How a plot's axes are drawn: what is told of them, where they end, and what stands at a mark.
 struct Axes<'a> {
     across: &'a str,
+    /// About how many marks there are.
+    across_marks: usize,
     across_mark: fn(&f64) -> String,
     up: &'a str,
     up_range: Range<f64>,
@@ -132,12 +187,12 @@ struct Axes<'a> {
 }
 
 /// Lines, and under the plot which is which.
-fn plot(axes: &Axes<'_>, lines: &Lines) -> anyhow::Result<String> {
-    let right = lines.values().flatten().map(|point| point.0).fold(1.0, f64::max);
+fn plot(axes: &Axes<'_>, lines: &[Line]) -> anyhow::Result<String> {
+    let right = lines.iter().flat_map(|(_, points)| points).map(|point| point.0).fold(1.0, f64::max);
     let mut svg = String::new();
     draw(&mut svg, axes, lines, right).map_err(|error| anyhow!("draw {}: {error}", axes.up))?;
     svg += "<p class=\"key\">";
-    for (name, place) in lines.keys().zip(0..) {
+    for ((name, _), place) in lines.iter().zip(0..) {
         let _ = write!(svg, "<span><i style=\"{}\"></i>{name}</span>", background(place));
     }
     svg += "</p>";
@@ -147,7 +202,7 @@ fn plot(axes: &Axes<'_>, lines: &Lines) -> anyhow::Result<String> {
 fn draw<'svg>(
     svg: &'svg mut String,
     axes: &Axes<'_>,
-    lines: &Lines,
+    lines: &[Line],
     right: f64,
 ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'svg> as DrawingBackend>::ErrorType>> {
     let area = SVGBackend::with_string(svg, PLOT).into_drawing_area();
@@ -162,11 +217,12 @@ fn draw<'svg>(
         .light_line_style(WHITE)
         .label_style(("sans-serif", 13).into_font())
         .x_desc(axes.across)
+        .x_labels(axes.across_marks)
         .x_label_formatter(&axes.across_mark)
         .y_desc(axes.up)
         .y_label_formatter(&axes.up_mark)
         .draw()?;
-    for (points, colour) in lines.values().zip(COLOURS.iter().cycle()) {
+    for ((_, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
     }
