@@ -271,10 +271,8 @@ impl Inbox {
 /// pinned one is dead or just between two pulls, and the place is given free at once. To be wrong about it is harmless: the
 /// pinned one notices and pulls again, and who may write is decided by the ledger alone.
 async fn take_the_place_of_the_dead(nats: &Nats, consumer: &Consumer<pull::Config>) {
-    let info = match consumer.get_info().await {
-        Ok(info) => info,
-        Err(error) => return tracing::debug!(%error, "cannot ask who is pinned; its place comes free by itself"),
-    };
+    // Asked for a moment ago, to find the consumer.
+    let info = consumer.cached_info();
     let is_pinned = info.priority_groups.iter().any(|group| group.pinned_client_id.is_some());
     if !is_pinned || info.num_waiting > 0 {
         return;
