@@ -92,6 +92,19 @@ impl Case {
         Self { mode: Mode::Http, load, ..Self::engine(1) }
     }
 
+    /// The shop that checkouts come to.
+    pub(super) fn shop(&self) -> String {
+        let plural = |count: u32, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+        let mut shop = format!("{}, {}", plural(self.skus, "SKU"), plural(self.workers.into(), "worker"));
+        if self.shards != Shards::ONE {
+            shop += &format!(", {} shards", self.shards);
+        }
+        if self.batches_in_memory {
+            shop += ", batches in memory";
+        }
+        shop
+    }
+
     pub(super) fn mode_word(&self) -> &'static str {
         match self.mode {
             Mode::Engine => "engine",
@@ -102,12 +115,6 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sync, workers, skus, load, .. } = self;
-        let mode = self.mode_word();
-        write!(f, "{mode}, {load}, sync {}, {skus} SKUs, {workers} workers", sync.as_str())?;
-        if self.shards != Shards::ONE {
-            write!(f, ", {} shards", self.shards)?;
-        }
-        f.write_str(if self.batches_in_memory { ", batches in memory" } else { "" })
+        write!(f, "{}, {}, sync {}, {}", self.mode_word(), self.load, self.sync.as_str(), self.shop())
     }
 }

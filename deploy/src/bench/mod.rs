@@ -8,8 +8,8 @@
 //! Every figure names its durability. The one that counts is `always`, which survives a power cut.
 //!
 //! Reading order: `case` (what is measured) → `stage` (where) → `engine`, `http` (the drivers), `open_loop` → `milestones`,
-//! `flight` (one checkout's times) → `cost`, `fsyncs` (what it took) → `raw` (what JetStream itself does) → `report`, `page`; then the
-//! questions that are measured in another way: `waiting`, `recovery`, `history`.
+//! `flight` (one checkout's times) → `cost`, `fsyncs` (what it took) → `raw` (what JetStream itself does) → `report`, `page`;
+//! then the questions that are measured in another way: `waiting`, `recovery`, `history`.
 
 mod case;
 mod cost;

@@ -3,7 +3,6 @@
 use std::{fmt::Write as _, ops::Range};
 
 use anyhow::anyhow;
-use common::shards::Shards;
 use plotters::{
     backend::{DrawingBackend, SVGBackend},
     chart::ChartBuilder,
@@ -92,20 +91,6 @@ fn entry<T: Default>(all: &mut Vec<(String, T)>, name: String) -> &mut (String, 
     &mut all[place]
 }
 
-/// The shop that a case was measured in.
-fn shop(result: &CaseResult) -> String {
-    let case = &result.case;
-    let plural = |count: u32, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
-    let mut shop = format!("{}, {}", plural(case.skus, "SKU"), plural(case.workers.into(), "worker"));
-    if case.shards != Shards::ONE {
-        let _ = write!(shop, ", {} shards", case.shards);
-    }
-    if case.batches_in_memory {
-        shop += ", batches in memory";
-    }
-    shop
-}
-
 /// How checkouts came in, and what a power cut does to them.
 fn way(result: &CaseResult) -> String {
     let case = &result.case;
@@ -122,7 +107,7 @@ fn throughput(report: &Report) -> anyhow::Result<String> {
     for result in &report.cases {
         let (Load::InFlight(load) | Load::PerSecond(load)) = result.case.load;
         let point = (f64::from(load).log10(), result.middle().per_second());
-        put(&mut panels, way(result), shop(result), [point]);
+        put(&mut panels, way(result), result.case.shop(), [point]);
     }
     plots(&panels, |lines| {
         let most = heights(lines).fold(1.0, f64::max);
@@ -147,7 +132,7 @@ fn distributions(report: &Report) -> anyhow::Result<String> {
         let points = result.middle().to_session().distribution.iter().filter(|(share, _)| *share < 1.0);
         // A thousandth of a millisecond is the least that is measured.
         let points = points.map(|(share, ms)| (nines(*share), ms.max(0.001).log10()));
-        put(&mut panels, format!("{}, {}", way(result), shop(result)), result.case.load.to_string(), points);
+        put(&mut panels, format!("{}, {}", way(result), result.case.shop()), result.case.load.to_string(), points);
     }
     plots(&panels, |lines| {
         let (least, most) = (heights(lines).fold(3.0, f64::min), heights(lines).fold(0.0, f64::max));
