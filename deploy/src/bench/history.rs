@@ -120,8 +120,8 @@ pub(super) async fn run(args: &HistoryArgs, launcher: &Launcher) -> anyhow::Resu
     let figures = Figures {
         finished: args.finished,
         written_in_s: written_in.as_secs_f64(),
-        inventory_start_from_ledger_ms: super::flight::in_ms(from_ledger),
-        inventory_start_from_snapshot_ms: super::flight::in_ms(from_snapshot),
+        inventory_start_from_ledger_ms: super::latency::in_ms(from_ledger),
+        inventory_start_from_snapshot_ms: super::latency::in_ms(from_snapshot),
         cases,
     };
     args.output.give(&figures, &figures.to_text())

@@ -18,6 +18,7 @@ mod flight;
 mod fsyncs;
 mod history;
 mod http;
+mod latency;
 mod listening;
 mod milestones;
 mod open_loop;

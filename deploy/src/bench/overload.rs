@@ -3,14 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_FULL};
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use reqwest::StatusCode;
 use serde::Serialize;
@@ -20,8 +19,8 @@ use super::{
     OutputArgs,
     case::{Case, Load},
     cost::peak_memory,
-    flight::in_ms,
     http::{Customers, Offered},
+    latency::{Latency, Times, in_ms},
     milestones::Told,
     open_loop::come_at_a_rate,
     raw::per_second,
@@ -32,9 +31,6 @@ use crate::service_process::Launcher;
 
 /// Longer than what was accepted takes to settle once nothing new comes.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
-
-/// Longer than any answer takes; the histogram's end.
-const LONGEST: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct OverloadArgs {
@@ -90,7 +86,7 @@ pub(super) async fn run(args: &OverloadArgs, launcher: &Launcher) -> anyhow::Res
 
 async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result<Figures> {
     let counter =
-        Arc::new(Counter { customers: Customers::of(stage).await?, accepted: Times::new()?, shed: Times::new()? });
+        Arc::new(Counter { customers: Customers::of(stage).await?, accepted: Answers::new()?, shed: Answers::new()? });
     let come = |due| {
         let counter = Arc::clone(&counter);
         async move { counter.come(due).await }
@@ -99,17 +95,19 @@ async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result
     let last_came = Instant::now();
     let settled = tokio::time::timeout(SETTLE_WITHIN, crowd.has_left()).await;
     settled.context("not everything that was accepted was settled")??;
-    let (accepted, shed, came) = (counter.accepted.summary(), counter.shed.summary(), crowd.came);
-    ensure!(accepted.count + shed.count == came, "every customer was answered: {accepted:?}, {shed:?} of {came}");
+    let (accepted, accepted_within) = counter.accepted.all();
+    let (shed, shed_within) = counter.shed.all();
+    let came = crowd.came;
+    ensure!(accepted + shed == came, "every customer was answered: {accepted} accepted and {shed} shed of {came}");
     Ok(Figures {
         rate,
         came,
-        accepted: accepted.count,
-        shed: shed.count,
-        accepted_per_second: per_second(accepted.count.try_into()?, measure),
-        accepted_p50_ms: accepted.p50_ms,
-        accepted_p99_ms: accepted.p99_ms,
-        shed_p99_ms: shed.p99_ms,
+        accepted,
+        shed,
+        accepted_per_second: per_second(accepted.try_into()?, measure),
+        accepted_p50_ms: accepted_within.p50_ms,
+        accepted_p99_ms: accepted_within.p99_ms,
+        shed_p99_ms: shed_within.p99_ms,
         settled_after_ms: in_ms(last_came.elapsed()),
         peak_memory_mb: peak_memory(stage)?,
     })
@@ -118,8 +116,31 @@ async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result
 /// Counts what customers are answered.
 struct Counter {
     customers: Customers,
-    accepted: Times,
-    shed: Times,
+    accepted: Answers,
+    shed: Answers,
+}
+
+/// What customers were answered who were answered alike: how long it took each since they came.
+struct Answers(Mutex<Times>);
+
+impl Answers {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self(Mutex::new(Times::new()?)))
+    }
+
+    fn note(&self, came: Instant) {
+        self.lock().note(came.elapsed());
+    }
+
+    /// How many there were, and how long they took.
+    fn all(&self) -> (u64, Latency) {
+        let times = self.lock();
+        (times.count(), times.latency())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Counter {
@@ -153,33 +174,6 @@ impl Counter {
         }
         self.customers.milestones.take(id);
         Ok(())
-    }
-}
-
-/// How long answers of one kind took.
-struct Times(Mutex<Histogram<u64>>);
-
-#[derive(Debug)]
-struct Summary {
-    count: u64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-impl Times {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self(Mutex::new(Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_micros())?, 3)?)))
-    }
-
-    fn note(&self, due: Instant) {
-        let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
-    }
-
-    fn summary(&self) -> Summary {
-        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = |quantile| in_ms(Duration::from_micros(times.value_at_quantile(quantile)));
-        Summary { count: times.len(), p50_ms: at(0.5), p99_ms: at(0.99) }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{case::Durable, flight::in_ms, stage::start_server};
+use super::{case::Durable, latency::in_ms, stage::start_server};
 
 /// How long each is measured.
 const SPAN: Duration = Duration::from_secs(2);

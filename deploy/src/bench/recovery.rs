@@ -14,7 +14,7 @@ use super::{
     OutputArgs,
     case::Case,
     engine::{AT_A_TIME, Driver},
-    flight::in_ms,
+    latency::in_ms,
     say,
     stage::Stage,
 };

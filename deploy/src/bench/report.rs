@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::{
     case::{Case, Load},
     cost::{Cost, Meter},
-    flight::{Flights, Latency, Window},
+    flight::{Flights, Window},
     fsyncs::Counting,
+    latency::Latency,
     milestones::STAGES,
     open_loop::come_at_a_rate,
     raw::{Raw, per_second},
