@@ -46,6 +46,9 @@ const UNREADABLE_PAUSE: Duration = Duration::from_millis(500);
 const LOSS_CHECKS: u32 = 10;
 const LOSS_CHECK_PAUSE: Duration = Duration::from_secs(1);
 
+/// The type in the headers of an entry without movements, for those who look at the stream.
+const NOTHING_MOVED: &str = "nothing_moved";
+
 /// The state, and the place in `inventory.ledger` up to which it is true.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Current {
@@ -223,7 +226,8 @@ fn entry_headers(entry: &LedgerEntry, in_person: &BTreeSet<WorkflowRef>) -> Head
     types.sort_unstable();
     types.dedup();
     let mut headers = HeaderMap::new();
-    headers.insert(headers::TYPE, types.join("+").as_str());
+    let types = if types.is_empty() { NOTHING_MOVED.to_owned() } else { types.join("+") };
+    headers.insert(headers::TYPE, types.as_str());
     headers.insert(headers::INDEX, entry.index.to_string().as_str());
     headers.insert(headers::SENDER, SERVICE);
     if !in_person.is_empty() {

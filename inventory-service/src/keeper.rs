@@ -1,9 +1,11 @@
 //! The loop: take a group, decide it, store it as one message, which is the answer to whoever's goods moved, and answer the
 //! others.
 //!
-//! Nothing is answered that the ledger does not prove: what moved is stored before its answer goes out, and a group that moves
-//! nothing is answered only after the ledger's leader has said that this state is the newest one. So an instance that was
-//! paused, or believes to be the active one and is not, can neither move stock nor tell anybody what used to be true.
+//! Nothing is answered that the ledger does not prove: a group's entry is stored before its answers go out, even when nothing
+//! moved. So an instance that was paused, or believes to be the active one and is not, can neither move stock nor tell anybody
+//! what used to be true. To ask the ledger's leader for the last sequence would not do: a server that led it, was parted from
+//! the others and has not heard of the new leader yet tells what used to be true, too (seen when its links were mended, one
+//! after another: commands were refused for goods that another instance had reserved meanwhile).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -160,7 +162,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Decide as many of these as fit into one entry, and come back when the ledger holds what they moved.
+    /// Decide as many of these as fit into one entry, and come back when the ledger holds their entry.
     async fn decide_and_store(
         &mut self,
         requests: &[Request],
@@ -169,16 +171,11 @@ impl Keeper {
         loop {
             let group =
                 self.current.ledger.decide_group(requests, MAX_ENTRY_BYTES).context("decide a group of commands")?;
-            let is_proven = match group.entry(&self.current.end) {
-                Some(entry) => {
-                    crash_point!("inventory.before_append");
-                    let appended = self.current.append(&self.nats, &entry, in_person).await;
-                    crash_point!("inventory.after_append");
-                    self.is_stored(appended).await?
-                }
-                None => self.is_newest().await?,
-            };
-            if is_proven {
+            let entry = group.entry(&self.current.end);
+            crash_point!("inventory.before_append");
+            let appended = self.current.append(&self.nats, &entry, in_person).await;
+            crash_point!("inventory.after_append");
+            if self.is_stored(appended).await? {
                 self.tell(&group);
                 self.snapshots.write_if_due(&self.current).await;
                 return Ok(group);
@@ -211,16 +208,6 @@ impl Keeper {
             Err(NotAppended::Append(refused @ AppendError::Refused { .. })) => Err(refused).context("write the ledger"),
             Err(NotAppended::Defect(defect)) => Err(defect),
         }
-    }
-
-    /// Whether this state holds everything that is stored; if not, it does afterwards.
-    async fn is_newest(&mut self) -> anyhow::Result<bool> {
-        let last = self.last_sequence().await?;
-        if last == self.current.sequence {
-            return Ok(true);
-        }
-        self.catch_up(last).await?;
-        Ok(false)
     }
 
     /// The ledger's last sequence, asked for until somebody answers.
@@ -261,7 +248,7 @@ impl Keeper {
             movements = group.movements.len(),
             refused,
             articles = group.balances.len(),
-            entry = (!group.movements.is_empty()).then_some(last_index),
+            entry = last_index,
             "decided a group of inventory commands"
         );
         group.decisions.iter().for_each(log_alert);

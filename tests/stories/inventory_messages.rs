@@ -43,7 +43,10 @@ async fn a_contradiction_is_answered_with_a_refusal_and_parked_for_a_person() {
     assert!(matches!(&answer, StockAnswer::Refused { command, .. } if command == "commit"), "{answer:?}");
     warehouse.all_commands_are_done().await;
     assert_eq!(warehouse.dead_letters().await.len(), 1);
-    assert!(warehouse.entries().await.is_empty(), "nothing moved");
+    let stored = warehouse.stored_entries().await;
+    assert_eq!(stored.len(), 1, "the entry proves that the refusal was decided on the newest ledger");
+    assert_eq!(stored[0].headers.get(headers::TYPE).map(|word| word.as_str()), Some("nothing_moved"));
+    assert!(warehouse.movements().await.is_empty(), "nothing moved");
     service.stop().await;
 }
 

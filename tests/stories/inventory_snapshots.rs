@@ -56,7 +56,7 @@ async fn some_trade(warehouse: &Warehouse) {
 
 /// What was answered before a restart is answered the same after it, and nothing moves.
 async fn repeats_are_answered_the_same(warehouse: &Warehouse) {
-    let entries = warehouse.entries().await.len();
+    let moved = warehouse.movements().await.len();
     let repeats = [
         (1, reserve(1, &[("MUG", 1)])),
         (1, commit(1)),
@@ -75,7 +75,7 @@ async fn repeats_are_answered_the_same(warehouse: &Warehouse) {
     warehouse.all_commands_are_done().await;
     let late = warehouse.answers(workflow(5)).await.pop();
     assert!(matches!(late, Some(StockAnswer::Refused { .. })), "the tombstone holds: {late:?}");
-    assert_eq!(warehouse.entries().await.len(), entries, "repeats move nothing");
+    assert_eq!(warehouse.movements().await.len(), moved, "repeats move nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,7 +30,7 @@ async fn another_instance_books(warehouse: &Warehouse, commands: &[InventoryComm
     }
     let requests: Vec<Request> =
         commands.iter().map(|command| Request { command: command.clone(), at: now() }).collect();
-    let entry = ledger.decide_group(&requests, 100_000).expect("sound rules").entry(&end).expect("something moves");
+    let entry = ledger.decide_group(&requests, 100_000).expect("sound rules").entry(&end);
     let outgoing = Outgoing {
         subject: Subject::InventoryLedger,
         headers: HeaderMap::new(),

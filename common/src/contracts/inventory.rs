@@ -219,7 +219,8 @@ impl Movement {
     }
 }
 
-/// One message of `inventory.ledger`: everything that one group of commands moved, and what was left.
+/// One message of `inventory.ledger`: everything that one group of commands moved, and what was left. A group that moved
+/// nothing (repeats, refusals of what was ended before) has an entry, too, which proves what its answers say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// Always `movements`; stands first so that the stream is legible.
@@ -232,7 +233,7 @@ pub struct LedgerEntry {
     pub previous: Option<RecordHash>,
     /// The time of the newest command in the group, as the server stamped it.
     pub at: Timestamp,
-    /// What moved, in order.
+    /// What moved, in order; nothing when the whole group was of repeats.
     pub movements: Vec<Movement>,
     /// The balance after it of every article that was touched.
     pub balances: Vec<StockLevel>,

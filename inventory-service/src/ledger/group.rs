@@ -41,17 +41,18 @@ pub struct GroupDecision {
 }
 
 impl GroupDecision {
-    /// The message to store after the entries that end in `end`; none when nothing moved.
+    /// The message to store after the entries that end in `end`. It is stored even when nothing moved: only that proves that
+    /// the state the group was decided on is the newest one.
     #[must_use]
-    pub fn entry(&self, end: &ChainEnd) -> Option<LedgerEntry> {
-        (!self.movements.is_empty()).then(|| LedgerEntry {
+    pub fn entry(&self, end: &ChainEnd) -> LedgerEntry {
+        LedgerEntry {
             entry_type: LedgerEntryType::Movements,
             index: end.next_index,
             previous: end.hash.clone(),
             at: self.at,
             movements: self.movements.clone(),
             balances: self.balances.clone(),
-        })
+        }
     }
 }
 

@@ -96,6 +96,8 @@ impl Ledger {
     /// [`ImpossibleMovement`] when the state does not allow them or they lead to other balances than the entry names;
     /// the ledger must not be used any more then.
     pub fn apply_entry(&mut self, entry: &LedgerEntry) -> Result<(), ImpossibleMovement> {
+        // An entry without movements has its time, too, and the next one must not lie before it.
+        self.latest = self.latest.max(entry.at);
         for movement in &entry.movements {
             self.apply(movement, entry.at)?;
         }

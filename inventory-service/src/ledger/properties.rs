@@ -76,11 +76,10 @@ impl Run {
         let requests: Vec<Request> = commands.iter().map(|command| Request { command: command.clone(), at }).collect();
         let group = self.ledger.decide_group(&requests, ROOM).expect("sound rules");
         assert_eq!(group.decisions.len(), commands.len());
-        if let Some(entry) = group.entry(&self.end) {
-            self.end.extend(&serde_json::to_vec(&entry).expect("writable"));
-            self.ledger.apply_entry(&entry).expect("what was decided can be booked");
-            self.entries.push(entry);
-        }
+        let entry = group.entry(&self.end);
+        self.end.extend(&serde_json::to_vec(&entry).expect("writable"));
+        self.ledger.apply_entry(&entry).expect("what was decided can be booked");
+        self.entries.push(entry);
         self.decisions.extend(commands.iter().cloned().zip(group.decisions));
     }
 }

@@ -75,9 +75,7 @@ impl Story {
     fn when_taken_in_at(mut self, command: InventoryCommand, at: Timestamp) -> Self {
         let group = self.ledger.decide_group(&[Request { command: command.clone(), at }], ROOM).expect("sound rules");
         assert_eq!(group.decisions, [self.ledger.decide(&command, at)], "a group of one is decided like one command");
-        if let Some(entry) = group.entry(&ChainEnd::default()) {
-            self.ledger.apply_entry(&entry).expect("what was decided can be booked");
-        }
+        self.ledger.apply_entry(&group.entry(&ChainEnd::default())).expect("what was decided can be booked");
         self.last = group.decisions.into_iter().next();
         self
     }

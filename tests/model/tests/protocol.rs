@@ -115,6 +115,9 @@ fn each_mechanism_is_missed() {
             Mechanism::ExpectedSequenceOfLedger => {
                 misses(mechanism, Bounds::two_checkouts(), &[Broken::LedgerContradictsItself]);
             }
+            Mechanism::EntryBeforeAnswer => {
+                misses(mechanism, Bounds::two_checkouts(), &[Broken::GoodsWithoutDecision]);
+            }
             Mechanism::AckAfterAppend | Mechanism::AckAfterAnswer => {
                 misses(mechanism, Bounds { crashes: 1, ..one }, &[Broken::NeverEnds]);
             }

@@ -103,6 +103,8 @@ pub enum Mechanism {
     ExpectedSequenceOfHistory,
     /// An entry is appended to the ledger only after the one that the group was decided on.
     ExpectedSequenceOfLedger,
+    /// An answer that moves nothing has an entry of the ledger, too, and goes out when that is stored.
+    EntryBeforeAnswer,
     /// A command is acked only after what it led to is stored.
     AckAfterAppend,
     /// "Nothing happens" counts on the newest state only.
@@ -123,9 +125,10 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ExpectedSequenceOfHistory,
         Self::ExpectedSequenceOfLedger,
+        Self::EntryBeforeAnswer,
         Self::AckAfterAppend,
         Self::NewestStateBeforeAck,
         Self::AckAfterAnswer,

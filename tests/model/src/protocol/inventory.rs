@@ -43,7 +43,8 @@ fn ask(gathering: &mut Gathering<'_>, ledger: u16, checkout: u8, request: Reques
     LedgerAnswer { movement: said.movement.filter(|_| !is_forgotten), ..said }
 }
 
-/// An answer that moves nothing is given at once, but only on the newest ledger.
+/// An answer that moves nothing is given on the newest ledger only: its entry, which changes nothing else, proves that. Taken
+/// out, the ledger's leader is asked instead, and it may be a server that has not heard of the new leader yet.
 fn decide(
     gathering: &mut Gathering<'_>,
     to: &mut State,
@@ -59,7 +60,7 @@ fn decide(
             its.doing = Doing::Appending { checkout, request };
             return None;
         }
-        if its.read_up_to == newest {
+        if its.read_up_to == newest || gathering.bounds.without == Some(Mechanism::EntryBeforeAnswer) {
             its.doing = Doing::Nothing;
             return Some(said.answer);
         }

@@ -128,16 +128,7 @@ impl Instance {
                     return None;
                 }
             };
-            let Some(entry) = group.entry(&self.end) else {
-                pause().await;
-                let newest = self.server.lock().ledger.last().map_or(0, |last| last.sequence);
-                if newest == self.sequence {
-                    return Some(group);
-                }
-                self.read_on();
-                continue;
-            };
-            match self.append(&entry).await {
+            match self.append(&group.entry(&self.end)).await {
                 Ok(()) => return Some(group),
                 Err(AppendError::Conflict { .. }) => self.read_on(),
                 Err(AppendError::Unavailable { .. }) => {}
