@@ -199,7 +199,7 @@ impl StreamName {
                 ..base
             },
             Self::History | Self::HistoryPart(_) => Config {
-                subjects: vec![self.with_number("history", "*.*")],
+                subjects: vec![self.with_number("history", "*.*"), self.with_number("proof.history", "*")],
                 description: Some("What has happened in workflows, for ever: history.<kind>.<workflow id>.".into()),
                 allow_atomic_publish: true,
                 // An append-only truth: neither one message nor a part of it can be taken away by a client, except by a

@@ -16,6 +16,8 @@ pub enum Subject {
     Command(WorkflowRef),
     /// `history.<kind>.<id>`: what has happened in one workflow, oldest first. Stream `HISTORY`.
     History(WorkflowRef),
+    /// `proof.history.<id>`: proof of how far a reader has come. Stream `HISTORY`; see [`crate::nats::read_index`].
+    HistoryProof(Uuid),
     /// `live.history.<kind>.<id>`: the same, told at once to whoever listens, after it is stored. No stream.
     LiveHistory(WorkflowRef),
     /// `timer.<kind>.<id>`: the one wake-up call of a workflow. Stream `TIMERS`.
@@ -88,6 +90,7 @@ impl Subject {
         match self {
             Self::Command(workflow) => format!("command.{number}.{}.{}", workflow.kind, workflow.id),
             Self::History(workflow) => format!("history.{number}.{}.{}", workflow.kind, workflow.id),
+            Self::HistoryProof(series) => format!("proof.history.{number}.{series}"),
             Self::LiveHistory(workflow) => format!("live.history.{number}.{}.{}", workflow.kind, workflow.id),
             elsewhere => elsewhere.to_string(),
         }
@@ -99,6 +102,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Command(workflow) => write!(f, "command.{}.{}", workflow.kind, workflow.id),
             Self::History(workflow) => write!(f, "history.{}.{}", workflow.kind, workflow.id),
+            Self::HistoryProof(series) => write!(f, "proof.history.{series}"),
             Self::LiveHistory(workflow) => write!(f, "live.history.{}.{}", workflow.kind, workflow.id),
             Self::Timer(workflow) => write!(f, "timer.{}.{}", workflow.kind, workflow.id),
             Self::Due(workflow) => write!(f, "due.{}.{}", workflow.kind, workflow.id),
@@ -132,6 +136,8 @@ impl FromStr for Subject {
             ["due", "sweep"] => Ok(Self::SweepDue),
             ["command", kind, id] => Ok(Self::Command(workflow(kind, id)?)),
             ["history", kind, id] => Ok(Self::History(workflow(kind, id)?)),
+            ["proof", "history", series] => Ok(Self::HistoryProof(uuid(series)?)),
+            ["proof", "history", part, series] if is_part(part) => Ok(Self::HistoryProof(uuid(series)?)),
             ["live", "history", kind, id] => Ok(Self::LiveHistory(workflow(kind, id)?)),
             ["command", part, kind, id] if is_part(part) => Ok(Self::Command(workflow(kind, id)?)),
             ["history", part, kind, id] if is_part(part) => Ok(Self::History(workflow(kind, id)?)),
@@ -193,6 +199,7 @@ mod tests {
             Subject::DueGroup(workflow.id.as_uuid()),
             Subject::SweepTimer,
             Subject::SweepDue,
+            Subject::HistoryProof(workflow.id.as_uuid()),
             Subject::Webhook("sandbox".parse().expect("a provider"), "evt_1".parse().expect("an event id")),
             Subject::InventoryCommand(workflow.id.as_uuid()),
             Subject::InventoryGroup(workflow.id.as_uuid()),

@@ -21,5 +21,5 @@ pub use shop::{OPERATOR_TOKEN, Shop, ShopOptions, free_ports};
 pub use storage::{SmallDisk, flip_a_bit, place_of};
 pub use streams::Parked;
 pub use users::{password_of, permissions, url_as};
-pub use wait::{eventually, eventually_within};
+pub use wait::{eventually, eventually_ok_within, eventually_within};
 pub use witness::{Witness, connect_to_node, leader_of, replicas_agree};

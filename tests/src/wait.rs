@@ -18,7 +18,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T
 /// # Panics
 /// When there is no answer in time.
 pub async fn eventually_within<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    until_answered(patience, what, async || ask().await.ok_or_else(String::new)).await
+    eventually_ok_within(patience, what, async || ask().await.ok_or_else(String::new)).await
 }
 
 /// Ask again and again until there is an answer, where it can be told why there is none yet.
@@ -26,10 +26,18 @@ pub async fn eventually_within<T>(patience: Duration, what: &str, mut ask: impl 
 /// # Panics
 /// When there is none within a minute; the message says what was waited for, and what stood in the way at last.
 pub(crate) async fn eventually_ok<T>(what: &str, ask: impl AsyncFnMut() -> Result<T, String>) -> T {
-    until_answered(PATIENCE, what, ask).await
+    eventually_ok_within(PATIENCE, what, ask).await
 }
 
-async fn until_answered<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+/// The same with a deadline of one's own.
+///
+/// # Panics
+/// When there is no answer in time.
+pub async fn eventually_ok_within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
     let started = Instant::now();
     loop {
         match ask().await {

@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use rstest::rstest;
 use serde_json::{Value, json};
 use stories::{
-    Customers, SKU, Service, Shop, ShopOptions, Witness, connect_to_node, eventually, eventually_within, leader_of,
+    Customers, SKU, Service, Shop, ShopOptions, Witness, connect_to_node, eventually, eventually_ok_within, leader_of,
     replicas_agree,
 };
 
@@ -107,14 +107,16 @@ async fn is_refused(shop: &Shop, gateway: usize, key: &str) {
 /// The same key is accepted now, and paid.
 async fn until_accepted(shop: &Shop, key: &str) {
     let items = json!([{ "sku": SKU, "quantity": 1 }]);
-    let checkout = eventually_within(Duration::from_secs(90), &format!("{key} is accepted"), async || {
-        let answer = shop.post_checkout_at(0, Some(key), &items).send().await.ok()?;
-        // What was stored after its refusal may even have ended: nobody has paid it.
-        if answer.status() == StatusCode::CONFLICT {
-            return Some(None);
+    let checkout = eventually_ok_within(Duration::from_secs(90), &format!("{key} is accepted"), async || {
+        let answer = shop.post_checkout_at(0, Some(key), &items).send().await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        match status {
+            // What was stored after its refusal may even have ended: nobody has paid it.
+            StatusCode::CONFLICT => Ok(None),
+            StatusCode::CREATED => Ok(Some(serde_json::from_str::<Value>(&text).expect("a checkout"))),
+            other => Err(format!("{other} {text}")),
         }
-        (answer.status() == StatusCode::CREATED).then_some(())?;
-        Some(answer.json::<Value>().await.ok())
     })
     .await;
     if let Some(checkout) = checkout {

@@ -7,6 +7,7 @@ mod browser;
 mod cancelled;
 mod cluster_damage;
 mod cluster_leader_lost;
+mod cluster_newest;
 mod cluster_quorum;
 mod cluster_rolling_restart;
 mod consumers;

@@ -101,6 +101,7 @@ pub async fn run(
 /// Everything that a worker does at the server.
 fn needs(streams: &[StreamName]) -> Needs<'_> {
     let mut writes = vec![
+        Subject::HistoryProof(Uuid::nil()),
         Subject::SweepTimer,
         Subject::InventoryCommand(Uuid::nil()),
         Subject::InventoryGroup(Uuid::nil()),

@@ -79,7 +79,8 @@ fn placed(nats: &Nats, stream: StreamName, subject: &Subject) -> (StreamName, St
     (stream.part(shard), subject.in_shard(shard))
 }
 
-/// The last message of a subject, as the leader of the stream that it is in knows it: nothing newer is stored.
+/// The last message of a subject, as the leader of the stream that it is in knows it. In a cluster a server that was the leader
+/// and has not heard of the new one may answer ([`super::read_index`] cannot be fooled so).
 ///
 /// # Errors
 /// [`ReadError`] when the leader cannot be asked.
@@ -107,6 +108,16 @@ pub async fn last(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<
     }
 }
 
+/// The last message of each subject, all as of one moment and as the replica that answers knows them; none of a subject without
+/// messages.
+///
+/// # Errors
+/// [`ReadError`] when the server cannot be asked or stops in the middle.
+pub async fn last_of_each(nats: &Nats, stream: StreamName, subjects: &[&str]) -> Result<Vec<Stored>, ReadError> {
+    let request = serde_json::json!({ "multi_last": subjects, "batch": subjects.len() });
+    Ok(several(nats, stream, &request).await?.messages)
+}
+
 /// The last message of a subject, as the stream's leader knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastAtLeader {
@@ -118,8 +129,8 @@ pub struct LastAtLeader {
     pub redriven_from: Option<u64>,
 }
 
-/// Ask the stream's leader for the last message of a subject: nothing newer is stored. Unlike a direct get this is
-/// never answered by a replica that is behind, and it costs an API request.
+/// Ask the stream's leader for the last message of a subject. Unlike a direct get this is never answered by a replica that is
+/// behind, and it costs an API request; but a server that was the leader and has not heard of the new one may answer.
 ///
 /// # Errors
 /// [`ReadError`] when the leader cannot be asked.
@@ -158,8 +169,13 @@ pub async fn stretch(
     count: usize,
     filter: &str,
 ) -> Result<Batch, ReadError> {
-    let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
     let request = serde_json::json!({ "batch": count, "seq": from.max(1), "next_by_subj": filter });
+    several(nats, stream, &request).await
+}
+
+/// A batched direct get.
+async fn several(nats: &Nats, stream: StreamName, request: &serde_json::Value) -> Result<Batch, ReadError> {
+    let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
     let inbox = nats.client.new_inbox();
     let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
     nats.client

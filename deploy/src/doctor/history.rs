@@ -346,18 +346,23 @@ pub(super) struct Histories {
 impl Histories {
     /// Read one message of `HISTORY`; whose it is, if that can be told.
     pub(super) fn read_on(&mut self, stored: &Stored, findings: &mut Findings) -> Option<WorkflowRef> {
-        self.records += 1;
-        let Ok(Subject::History(workflow)) = stored.subject.parse() else {
-            findings.attention(
-                Promise::End,
-                "stream HISTORY",
-                format!(
-                    "sequence {} is on {}, which is no history that this version knows: run the newer doctor",
-                    stored.sequence, stored.subject
-                ),
-            );
-            return None;
+        let workflow = match stored.subject.parse() {
+            Ok(Subject::History(workflow)) => workflow,
+            // Nobody's: a reader has proved with it how far it had come.
+            Ok(Subject::HistoryProof(_)) => return None,
+            _ => {
+                findings.attention(
+                    Promise::End,
+                    "stream HISTORY",
+                    format!(
+                        "sequence {} is on {}, which is no history that this version knows: run the newer doctor",
+                        stored.sequence, stored.subject
+                    ),
+                );
+                return None;
+            }
         };
+        self.records += 1;
         match workflow.kind {
             WorkflowKind::Checkout => {
                 self.checkouts.entry(workflow.id).or_default().read_on(workflow.id, stored, findings);

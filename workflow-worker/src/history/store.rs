@@ -13,6 +13,7 @@ use common::{
     nats::{
         AppendError, Journal, Nats, Outgoing,
         read::{self, ReadError, Stored},
+        read_index::ReadIndex,
     },
     streams::StreamName,
     subject::Subject,
@@ -29,7 +30,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     /// [`ReadError`] when it cannot be read; nothing is known then.
     async fn read(&self, workflow: WorkflowRef) -> Result<Vec<Stored>, ReadError>;
 
-    /// The sequence of a history's last record, 0 when there is none; nothing newer is stored.
+    /// The sequence of a history's last record, 0 when there is none; nothing newer was stored before this was called.
     ///
     /// # Errors
     /// [`ReadError`] when it cannot be read; nothing is known then.
@@ -48,6 +49,7 @@ pub trait HistoryStore: Send + Sync + 'static {
 pub struct NatsHistory {
     nats: Nats,
     journal: Journal,
+    index: ReadIndex,
 }
 
 /// An unclean leader change takes 5 to 6 s; after twice that the command is handed back instead.
@@ -57,7 +59,8 @@ impl NatsHistory {
     /// Open the journal of the histories.
     #[must_use]
     pub fn new(nats: Nats) -> Self {
-        Self { journal: Journal::start(nats.clone(), StreamName::History, APPEND_PATIENCE), nats }
+        let journal = Journal::start(nats.clone(), StreamName::History, APPEND_PATIENCE);
+        Self { journal, index: ReadIndex::new(nats.clone()), nats }
     }
 }
 
@@ -68,8 +71,7 @@ impl HistoryStore for NatsHistory {
     }
 
     async fn newest_revision(&self, workflow: WorkflowRef) -> Result<u64, ReadError> {
-        let newest = read::newest(&self.nats, StreamName::History, &Subject::History(workflow)).await?;
-        Ok(newest.map_or(0, |newest| newest.sequence))
+        self.index.newest(workflow).await
     }
 
     async fn append(&self, outgoing: Outgoing) -> Result<u64, AppendError> {
