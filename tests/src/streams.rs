@@ -3,12 +3,15 @@
 use async_nats::{HeaderMap, jetstream::consumer::pull};
 use bytes::Bytes;
 use common::{
+    contracts::inventory::{LedgerEntry, Movement},
     headers,
     ids::{WorkflowKind, WorkflowRef},
     nats::read::{self, Stored},
     streams::{ConsumerName, StreamName},
+    subject::Subject,
 };
 use deploy::doctor::{self, Report};
+use futures_util::TryStreamExt as _;
 
 use crate::{shop::Shop, wait::eventually};
 
@@ -49,11 +52,13 @@ impl Shop {
         sent.expect("send a message").await.expect("store a message").sequence
     }
 
-    /// How many messages a stream holds; of a queue, which keeps for some seconds what is done, how many are not done.
+    /// How many messages a stream holds; of a queue, which keeps for some seconds what is done, how many are not done; of
+    /// `HISTORY`, how many records, without the proofs of readers in a cluster.
     pub async fn messages_in(&self, stream: StreamName) -> u64 {
         match stream {
             StreamName::Commands => self.not_done(ConsumerName::WorkerCommands).await,
             StreamName::InventoryCommands => self.not_done(ConsumerName::Inventory).await,
+            StreamName::History => self.messages_on(stream, "history.>").await,
             other => self.state_of(other).await.messages,
         }
     }
@@ -64,6 +69,21 @@ impl Shop {
             (self.state_of(queue).await.messages == 0).then_some(())
         })
         .await;
+    }
+
+    async fn messages_on(&self, stream: StreamName, filter: &str) -> u64 {
+        let stream = self.nats.jetstream.get_stream(stream.as_str()).await.expect("a stream of the shop");
+        let subjects = stream.info_with_subjects(filter).await.expect("its subjects");
+        let counts: Vec<(String, usize)> = subjects.try_collect().await.expect("how many there are on each");
+        counts.iter().map(|(_, count)| *count as u64).sum()
+    }
+
+    /// Every movement of the ledger, oldest first; an entry of repeats has none.
+    pub async fn movements(&self) -> Vec<Movement> {
+        let stored = read::subject(&self.nats, StreamName::Inventory, &Subject::InventoryLedger).await;
+        let entries = stored.expect("read the ledger").into_iter();
+        let entry = |stored: Stored| serde_json::from_slice::<LedgerEntry>(&stored.payload).expect("an entry");
+        entries.flat_map(|stored| entry(stored).movements).collect()
     }
 
     /// How many messages wait for a service or are being worked on.

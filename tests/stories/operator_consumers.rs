@@ -48,7 +48,7 @@ async fn a_reset_of_every_consumer_delivers_everything_again_and_changes_nothing
     shop.until_status(&id_of(&declined), "declined").await;
     shop.until_stock("MUG-01", 98, 1, 1).await;
     shop.until_idle().await;
-    let before = (shop.messages_in(StreamName::History).await, shop.messages_in(StreamName::Inventory).await);
+    let before = (shop.messages_in(StreamName::History).await, shop.movements().await);
 
     shop.kill(Service::Worker(0));
     for consumer in ConsumerName::ALL {
@@ -62,7 +62,7 @@ async fn a_reset_of_every_consumer_delivers_everything_again_and_changes_nothing
     shop.start(Service::Worker(0));
     shop.until_idle().await;
 
-    let after = (shop.messages_in(StreamName::History).await, shop.messages_in(StreamName::Inventory).await);
+    let after = (shop.messages_in(StreamName::History).await, shop.movements().await);
     assert_eq!(before, after, "nothing was recorded and nothing moved");
     assert_eq!(shop.dead_letters().await, 0);
     assert_eq!(shop.books(&id_of(&paid)).await[0]["refunds"], json!([]));
