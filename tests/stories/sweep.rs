@@ -1,16 +1,20 @@
 //! The safety net: what has been forgotten by a fault that no mechanism covers is found, nudged, and ends.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, header};
 use common::{
     contracts::checkout::{CheckoutEvent, Line, RequestFingerprint},
     headers,
     ids::WorkflowId,
     money::Money,
+    nats::read,
     record::Record,
     streams::{ConsumerName, StreamName},
+    subject::Subject,
 };
 use serde_json::{Value, json};
-use stories::{Service, Shop, ShopOptions};
+use stories::{Service, Shop, ShopOptions, eventually};
 
 /// A sweep that soon finds what is late by a second.
 fn watchful() -> ShopOptions {
@@ -121,6 +125,31 @@ async fn an_answer_that_was_lost_on_its_way_is_given_again() {
     shop.until_status(&id, "paid").await;
     shop.until_stock("MUG-01", 99, 0, 1).await;
     shop.is_healthy().await;
+}
+
+/// The sweep's own call stands there and does not go off: here because somebody has set it for a day that is far away.
+#[tokio::test]
+async fn a_sweep_whose_call_does_not_go_off_is_called_anew() {
+    let shop = Shop::open_with(crate::SERVICE, ShopOptions { payment_timeout: "10m", ..watchful() }).await;
+    eventually("nothing but a call for a day that is far away is set", async || {
+        let far_away = store_a_call_for(&shop, "2199-01-01T00:00:00Z").await;
+        // A sweep that was just running has moved its call after that.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let call = read::last(&shop.nats, StreamName::Timers, &Subject::SweepTimer).await.ok()??;
+        (call.sequence == far_away).then_some(())
+    })
+    .await;
+    let id = store_a_start(&shop).await;
+    shop.until_status(&id, "awaiting_payment").await;
+    assert!(shop.logs().contains("does not go off"), "the worker says that it has set the call again");
+}
+
+async fn store_a_call_for(shop: &Shop, day: &str) -> u64 {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::NATS_SCHEDULE, format!("@at {day}"));
+    headers.insert(header::NATS_SCHEDULE_TARGET, Subject::SweepDue.to_string());
+    headers.insert(header::NATS_ROLLUP, "sub");
+    shop.store_with_headers(&Subject::SweepTimer.to_string(), headers, "{}").await
 }
 
 /// What needs no nudge gets none: a checkout that waits for its customer, and one that expires by its own timer.

@@ -26,9 +26,9 @@ use crate::timers::Timers;
 /// one in quarantine, is then nudged every day and a half, and does not fill the dead letters.
 const MOST_DOUBLINGS: u32 = 10;
 
-/// Looks in a row, one every interval, that find no call for the next sweep before it is set anew: there is none while a
+/// Looks in a row, one every interval, that find no new call for the next sweep before it is set anew: there is none while a
 /// sweep runs, and one too many only sweeps twice.
-const LOOKS_WITHOUT_A_CALL: u32 = 3;
+const LOOKS_WITHOUT_A_NEW_CALL: u32 = 3;
 
 /// Records that one request of a pass reads.
 const STRETCH: usize = 1_000;
@@ -118,21 +118,22 @@ impl Sweep {
     }
 
     /// See to it that there is a next sweep for as long as this worker lives: whoever purges `TIMERS` takes its call away
-    /// with all the others, and then nothing but the sweep would find their workflows.
+    /// with all the others, and then nothing but the sweep would find their workflows. A call that is there and does not go off
+    /// is no better.
     pub async fn keep_armed(&self, nats: &Nats) -> std::convert::Infallible {
-        let mut missing = 0;
+        let (mut known, mut without_a_new_one) = (None, 0);
         loop {
             tokio::time::sleep(self.interval).await;
-            missing = match read::last(nats, StreamName::Timers, &Subject::SweepTimer).await {
-                Ok(None) => missing + 1,
-                // There is one, or the server cannot say.
-                Ok(Some(_)) | Err(_) => 0,
-            };
-            if missing < LOOKS_WITHOUT_A_CALL {
+            // When the server cannot say, nothing is known.
+            let Ok(call) = read::last(nats, StreamName::Timers, &Subject::SweepTimer).await else { continue };
+            let call = call.map(|call| call.sequence);
+            without_a_new_one = if call.is_none() || call == known { without_a_new_one + 1 } else { 0 };
+            known = call;
+            if without_a_new_one < LOOKS_WITHOUT_A_NEW_CALL {
                 continue;
             }
-            missing = 0;
-            tracing::warn!("the next sweep's call is gone from TIMERS; setting it again");
+            without_a_new_one = 0;
+            tracing::warn!(call, "the next sweep's call is gone from TIMERS or does not go off; setting it again");
             if let Err(error) = self.arm(nats).await {
                 tracing::warn!(error = format!("{error:#}"), "could not set the next sweep's call; trying again later");
             }
