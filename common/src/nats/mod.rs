@@ -1,8 +1,8 @@
 //! Writing to and reading from JetStream so that nothing is lost and nothing happens twice.
 //!
 //! [`connect`] → [`permissions`] (may we?), [`check`] (is the server as it must be?) → [`journal`] (group commit) over [`append`] (one guarded
-//! [`read`] (histories) and [`read_index`] (is that the newest?) → [`dead_letters`] (what could not be handled); beside it
-//! [`trim`] (what is done leaves the queues).
+//! append) → [`read`] (histories) and [`read_index`] (is that the newest?) → [`dead_letters`] (what could not be handled);
+//! beside it [`trim`] (what is done leaves the queues).
 
 pub mod acked;
 pub mod append;

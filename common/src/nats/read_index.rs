@@ -58,7 +58,7 @@ pub struct ReadIndex {
 /// The proofs in one part of the histories.
 #[derive(Debug, Default)]
 struct Proofs {
-    /// How many were begun.
+    /// How many were begun. Changes only while `last` is locked.
     begun: AtomicU64,
     /// The last one. Locked while one is being stored.
     last: Mutex<Last>,
@@ -66,8 +66,6 @@ struct Proofs {
 
 #[derive(Debug, Default)]
 struct Last {
-    /// Which of those that were begun.
-    number: u64,
     /// Where it is, if it is stored; those who waited for it share a failure, too.
     outcome: Option<Result<Proof, ReadError>>,
     /// The subject of the next one, and how many are there.
@@ -132,7 +130,7 @@ impl ReadIndex {
         };
         let begun_before = proofs.begun.load(Ordering::SeqCst);
         let mut last = proofs.last.lock().await;
-        if last.number > begun_before
+        if proofs.begun.load(Ordering::SeqCst) > begun_before
             && let Some(outcome) = &last.outcome
         {
             return outcome.clone();
@@ -140,7 +138,7 @@ impl ReadIndex {
         if last.series.is_nil() || last.in_series >= PROOFS_PER_SUBJECT {
             (last.series, last.in_series) = (Uuid::now_v7(), 0);
         }
-        last.number = proofs.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        proofs.begun.fetch_add(1, Ordering::SeqCst);
         last.in_series += 1;
         // Whoever waits must not take the one before for this one when this caller goes away.
         last.outcome = None;

@@ -34,11 +34,11 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("worker_conflicts_total", "Appends refused because another worker was first; decided again"),
     ("worker_handed_back_total", "Messages handed back to be delivered again later"),
     ("worker_histories_total", "Turns, by whether their history was at hand or had to be read from the stream"),
+    ("worker_panics_total", "Turns that panicked; each is a defect to report"),
     (
         "worker_proofs_total",
         "Messages stored in HISTORY to prove that a state in hand is the newest; only in a cluster",
     ),
-    ("worker_panics_total", "Turns that panicked; each is a defect to report"),
     ("worker_steps_total", "Steps that were run, by step"),
     ("workflow_status_total", "Workflows that have come to a status, by kind and status"),
     ("workflows_open", "Workflows that are not done, by kind, as of the last sweep of this worker"),

@@ -99,7 +99,7 @@ impl Ledger {
         // An entry without movements has its time, too, and the next one must not lie before it.
         self.latest = self.latest.max(entry.at);
         for movement in &entry.movements {
-            self.apply(movement, entry.at)?;
+            booking::book(self, movement, entry.at)?;
         }
         for StockLevel { sku, balance: recorded } in &entry.balances {
             let computed = self.balance(sku);
