@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use common::{
-    nats::{NatsOptions, connect::connect},
+    nats::{NatsOptions, connect::connect_when_reachable},
     payment::PaymentOptions,
     service::{
         monitor::{MonitorOptions, run_with_monitor},
@@ -86,16 +86,18 @@ pub async fn run(hosted: Hosted) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
     match hosted {
         Hosted::Worker { nats, payment, config, monitor, instant_provider } => {
-            let nats = connect(&nats, workflow_worker::SERVICE).await?;
+            let nats = connect_when_reachable(&nats, workflow_worker::SERVICE).await?;
             let provider = if instant_provider { Arc::new(InstantProvider) } else { payment.build()? };
-            run_with_monitor(&monitor, &nats, workflow_worker::run(config, nats.clone(), provider, stop)).await
+            let worker = workflow_worker::run(config, nats.clone(), provider, stop.clone());
+            run_with_monitor(&monitor, &nats, &stop, worker).await
         }
         Hosted::Inventory { nats, config, monitor } => {
-            let nats = connect(&nats, inventory_service::SERVICE).await?;
-            run_with_monitor(&monitor, &nats, inventory_service::run(config, nats.clone(), stop)).await
+            let nats = connect_when_reachable(&nats, inventory_service::SERVICE).await?;
+            let inventory = inventory_service::run(config, nats.clone(), stop.clone());
+            run_with_monitor(&monitor, &nats, &stop, inventory).await
         }
         Hosted::Gateway { nats, payment, config } => {
-            let nats = connect(&nats, "gateway").await?;
+            let nats = connect_when_reachable(&nats, "gateway").await?;
             gateway::run(config, nats, payment.build()?, stop).await
         }
         Hosted::Sandbox { config } => payment_sandbox::run(config, stop).await,

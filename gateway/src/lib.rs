@@ -22,6 +22,7 @@ mod room;
 mod routes;
 mod storing;
 mod validation;
+mod waiting;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -58,6 +59,16 @@ impl Gateway {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let server = HttpServer::bind(config.listen, "--listen").await?;
+        Self::start_behind(server, config, nats, provider, stop).await
+    }
+
+    async fn start_behind(
+        server: HttpServer,
+        config: Config,
+        nats: Nats,
+        provider: Arc<dyn PaymentProvider>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let options = config.high_water.clone();
         let app = App::start(config, nats, provider, stop).await?;
         let marked = app.nats.shards.all_streams(&[StreamName::Commands, StreamName::Webhooks]);
@@ -83,7 +94,7 @@ impl Gateway {
     }
 }
 
-/// Serve the API and the pages until `stop`.
+/// Serve the API and the pages until `stop`. Until NATS is reached for the first time, everybody is told so.
 ///
 /// # Errors
 /// As [`Gateway::start`] and [`Gateway::serve`].
@@ -93,7 +104,11 @@ pub async fn run(
     provider: Arc<dyn PaymentProvider>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    Gateway::start(config, nats, provider, stop).await?.serve().await
+    let server = HttpServer::bind(config.listen, "--listen").await?;
+    if !waiting::until_connected(&server, &config.http, &nats, &stop).await? {
+        return Ok(());
+    }
+    Gateway::start_behind(server, config, nats, provider, stop).await?.serve().await
 }
 
 /// Everything that is served: the API, and the pages.

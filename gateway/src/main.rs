@@ -35,7 +35,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     telemetry::init_metrics();
     let provider = options.payment.build().context("set up the payment provider")?;
     let stop = shutdown::on_signal();
-    let nats = connect::connect(&options.nats, "gateway").await?;
+    let nats = connect::connect_when_reachable(&options.nats, "gateway").await?;
     gateway::run(options.gateway, nats.clone(), provider, stop).await?;
     nats.client.drain().await.context("drain the NATS connection")?;
     tracing::info!("stopped");

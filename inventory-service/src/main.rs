@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use common::{
-    nats::{NatsOptions, connect::connect},
+    nats::{NatsOptions, connect::connect_when_reachable},
     service::{
         exit_code,
         monitor::{MonitorOptions, run_with_monitor},
@@ -39,10 +39,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
     telemetry::init_metrics();
     tracing::info!(?options, "starting");
 
-    let nats = connect(&options.nats, SERVICE).await?;
+    let nats = connect_when_reachable(&options.nats, SERVICE).await?;
     let stop = shutdown::on_signal();
-    let inventory = inventory_service::run(options.inventory, nats.clone(), stop);
-    run_with_monitor(&options.monitor, &nats, inventory).await.context("run the inventory service")?;
+    let inventory = inventory_service::run(options.inventory, nats.clone(), stop.clone());
+    run_with_monitor(&options.monitor, &nats, &stop, inventory).await.context("run the inventory service")?;
 
     nats.client.drain().await.context("drain the NATS connection")?;
     tracing::info!("stopped");

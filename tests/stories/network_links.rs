@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use deploy::faulty_link::{FaultyLink, Flow};
 use reqwest::StatusCode;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use stories::{Customers, SKU, Service, Shop, ShopOptions, eventually, eventually_within};
+use stories::{Customers, SKU, Service, Shop, ShopOptions, eventually, eventually_within, permissions};
 
 /// A server that says nothing is left after at most this long: two unanswered pings at 5 s, and what was under way then.
 const NOTICED: Duration = Duration::from_secs(20);
@@ -61,6 +62,72 @@ async fn a_silent_connection_is_left_for_another_address() {
     shop.until_status(id, "paid").await;
     assert_eq!(shop.books(id).await.len(), 1);
     shop.is_healthy().await;
+}
+
+/// FN10: the whole shop is started before its server. Every service waits; the gateway says that it lives and is not ready,
+/// sends everybody away, and can be stopped. When the server comes, the shop opens without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_are_started_before_nats_wait_for_it() {
+    let mut shop = Shop::open_with(crate::SERVICE, one_server()).await;
+    shop.kill_all();
+    shop.server.kill().expect("kill nats-server");
+    shop.start_all();
+    let items = json!([{ "sku": SKU, "quantity": 1 }]);
+    let ask = |path: &str| shop.http.get(format!("{}{path}", shop.shop_url())).send();
+    eventually("the gateway lives", async || {
+        ask("/livez").await.is_ok_and(|it| it.status().is_success()).then_some(())
+    })
+    .await;
+    let ready = ask("/readyz").await.expect("an answer");
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let reason: Value = ready.json().await.expect("JSON");
+    assert_eq!(reason["code"], "not_ready", "{reason}");
+    assert!(ask("/metrics").await.expect("an answer").status().is_success());
+    let refused = shop.post_checkout(Some("too-early"), &items).send().await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+
+    for service in [Service::Gateway(0), Service::Worker(0), Service::Inventory(0)] {
+        eventually("it waits", async || shop.log_of(service).contains("tried again until it answers").then_some(()))
+            .await;
+        shop.signal(service, Signal::TERM);
+        let status = shop.exit_status(service).await;
+        assert!(status.success(), "{service:?} is stopped while it waits: {status}\n{}", shop.log_of(service));
+        shop.start(service);
+    }
+
+    shop.server.restart().await.expect("start nats-server again");
+    shop.until_ready().await;
+    let checkout: Value = shop
+        .post_checkout(Some("too-early"), &items)
+        .send()
+        .await
+        .expect("an answer")
+        .error_for_status()
+        .expect("accepted")
+        .json()
+        .await
+        .expect("JSON");
+    shop.pay(&checkout).await;
+    shop.until_status(checkout["workflow_id"].as_str().expect("an id"), "paid").await;
+    for service in [Service::Gateway(0), Service::Worker(0), Service::Inventory(0)] {
+        assert!(!shop.has_ended(service), "{service:?} has gone on from where it waited");
+    }
+    shop.is_healthy().await;
+}
+
+/// Waiting does not mend a wrong password: the service says so and ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_a_wrong_password_does_not_wait() {
+    let users = ShopOptions { permissions: Some(permissions()), ..one_server() };
+    let mut shop = Shop::open_with(crate::SERVICE, users).await;
+    let address = shop.server.client_url().replace("nats://", "");
+    shop.move_to(Service::Worker(0), &format!("nats://worker:not-the-password@{address}"));
+    let status = shop.exit_status(Service::Worker(0)).await;
+    assert_eq!(status.code(), Some(1));
+    let log = shop.log_of(Service::Worker(0));
+    assert!(log.contains("authorization violation"), "{log}");
+    assert!(!log.contains("not-the-password"), "the password does not stand in the log: {log}");
 }
 
 /// FN4: 300 ms there and back is slow, and nothing else.

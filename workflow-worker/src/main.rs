@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 use common::{
-    nats::{NatsOptions, connect::connect},
+    nats::{NatsOptions, connect::connect_when_reachable},
     payment::PaymentOptions,
     service::{
         exit_code,
@@ -43,9 +43,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let stop = shutdown::on_signal();
 
     let provider = cli.payment.build().context("set up the payment provider")?;
-    let nats = connect(&cli.nats, workflow_worker::SERVICE).await?;
-    let worker = workflow_worker::run(cli.worker, nats.clone(), provider, stop);
-    run_with_monitor(&cli.monitor, &nats, worker).await.context("run the workflow-worker")?;
+    let nats = connect_when_reachable(&cli.nats, workflow_worker::SERVICE).await?;
+    let worker = workflow_worker::run(cli.worker, nats.clone(), provider, stop.clone());
+    run_with_monitor(&cli.monitor, &nats, &stop, worker).await.context("run the workflow-worker")?;
 
     nats.client.drain().await.context("drain the NATS connection")?;
     tracing::info!("stopped");

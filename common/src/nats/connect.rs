@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, jetstream};
+use tokio_util::sync::CancellationToken;
 
 use super::{acked::Acked, permissions::Refusals};
 use crate::shards::Shards;
@@ -45,35 +46,68 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the address or the credentials file cannot be read, or no server answers within 5 s.
 pub async fn connect(options: &NatsOptions, name: &str) -> anyhow::Result<Nats> {
+    let refusals = Refusals::default();
+    let connected = connect_options(options, name, &refusals).await?.connect(&options.servers()[..]).await;
+    let client = connected.with_context(|| options.unreachable())?;
+    Ok(Nats { refusals, ..Nats::new(client) })
+}
+
+/// [`connect`] for a service that may be started before its servers: those that cannot be reached yet are tried for ever,
+/// in the background, and [`Nats::until_connected`] waits for the first connection.
+///
+/// # Errors
+/// What waiting does not mend: an address or a credentials file that cannot be read, a user that is refused, wrong TLS.
+pub async fn connect_when_reachable(options: &NatsOptions, name: &str) -> anyhow::Result<Nats> {
+    let refusals = Refusals::default();
+    let connect = connect_options(options, name, &refusals).await?;
+    let client = match connect.clone().connect(&options.servers()[..]).await {
+        Err(error) if may_pass(error.kind()) => {
+            tracing::warn!(error = options.unreachable(), cause = %error, "NATS is tried again until it answers");
+            connect.retry_on_initial_connect().connect(&options.servers()[..]).await
+        }
+        known => known,
+    };
+    let client = client.with_context(|| options.unreachable())?;
+    Ok(Nats { refusals, ..Nats::new(client) })
+}
+
+/// Whether what stands between us and a server may be over in a while without anybody changing a setting.
+fn may_pass(kind: ConnectErrorKind) -> bool {
+    matches!(kind, ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns)
+}
+
+async fn connect_options(options: &NatsOptions, name: &str, refusals: &Refusals) -> anyhow::Result<ConnectOptions> {
     let connect = match &options.nats_creds {
         Some(file) => ConnectOptions::with_credentials_file(file)
             .await
             .with_context(|| format!("read the credentials file {}", file.display()))?,
         None => ConnectOptions::new(),
     };
-    let servers: Vec<&str> = options.nats_url.split(',').map(str::trim).collect();
     // The client leaves this to us.
-    let connect = match servers.iter().find_map(|url| user_and_password(url)) {
+    let connect = match options.servers().iter().find_map(|url| user_and_password(url)) {
         Some((user, password)) => connect.user_and_password(user, password),
         None => connect,
     };
-    let refusals = Refusals::default();
     let noted = refusals.clone();
-    let client = connect
+    Ok(connect
         .name(name)
         .ping_interval(PING_INTERVAL)
         .max_reconnects(None)
         .request_timeout(Some(REQUEST_TIMEOUT))
         // Each service has inboxes of its own, so that none may be allowed to read another's.
         .custom_inbox_prefix(inbox_prefix(name))
-        .event_callback(move |event| log_event(event, noted.clone()))
-        .connect(&servers[..])
-        .await
-        .with_context(|| {
-            let servers = servers.iter().map(|url| without_password(url)).collect::<Vec<_>>().join(", ");
-            format!("connect to NATS at {servers}: is nats-server running there? (`cargo run` starts one)")
-        })?;
-    Ok(Nats { refusals, ..Nats::new(client) })
+        .event_callback(move |event| log_event(event, noted.clone())))
+}
+
+impl NatsOptions {
+    fn servers(&self) -> Vec<&str> {
+        self.nats_url.split(',').map(str::trim).collect()
+    }
+
+    fn unreachable(&self) -> String {
+        let servers = self.servers().iter().map(|url| without_password(url)).collect::<Vec<_>>().join(", ");
+        format!("connect to NATS at {servers}: is nats-server running there? (`cargo run` starts one)")
+    }
 }
 
 /// A name with a space or a dot in it would break every subject that begins with it.
@@ -127,6 +161,16 @@ impl Nats {
             .ack_timeout(REQUEST_TIMEOUT)
             .build(client.clone());
         Self { client, jetstream, acked: Acked::default(), refusals: Refusals::default(), shards: Shards::ONE }
+    }
+
+    /// Wait until the connection stands, for the first time or again, or until `stop`; whether it stands.
+    pub async fn until_connected(&self, stop: &CancellationToken) -> bool {
+        // A client answers this once everything before it is on its way to a server. It fails only when the client is
+        // closed, which is an end, too.
+        tokio::select! {
+            flushed = self.client.flush() => flushed.is_ok(),
+            () = stop.cancelled() => false,
+        }
     }
 
     /// Whether the connection stands right now.

@@ -17,6 +17,7 @@ use std::{
     convert::Infallible,
     io::ErrorKind,
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     sync::Arc,
     time::Duration,
 };
@@ -106,6 +107,16 @@ impl HttpServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same port once more: while this one waits, that one may be served, and no client is refused in between.
+    ///
+    /// # Errors
+    /// When the operating system gives no second handle.
+    pub fn second_handle(&self) -> anyhow::Result<Self> {
+        let duplicate = || TcpListener::from_std(self.listener.as_fd().try_clone_to_owned()?.into());
+        let listener = duplicate().with_context(|| format!("take the port of {} once more", self.address))?;
+        Ok(Self { listener, address: self.address })
     }
 
     /// Serve `routes` until `stop`, then let requests that are under way end, for at most the drain time.

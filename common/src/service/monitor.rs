@@ -26,15 +26,18 @@ const PATHS: &[ServedPath] = &[
     ServedPath { template: "/metrics", methods: &["GET"] },
 ];
 
-/// Run a service, with its door for machines open for as long as it runs.
+/// Run a service once there is a connection to NATS, with its door for machines open meanwhile and for as long as it runs.
+/// A service that is stopped before it was connected has not run, which is no error.
 ///
 /// # Errors
 /// What the service gives, or that the door's port is taken.
 pub async fn run_with_monitor(
     options: &MonitorOptions,
     nats: &Nats,
+    stop: &CancellationToken,
     service: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
+    let service = async { if nats.until_connected(stop).await { service.await } else { Ok(()) } };
     let Some(listen) = options.monitor_listen else { return service.await };
     let server = HttpServer::bind(listen, "--monitor-listen").await?;
     let closed = CancellationToken::new();
