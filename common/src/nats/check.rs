@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     Error as ServerError,
     consumer::pull,
     context::{GetStreamError, GetStreamErrorKind},
-    stream::{Config, ConsumerError, ConsumerErrorKind},
+    stream::{Config, ConsumerError, ConsumerErrorKind, Stream},
 };
 use tokio::time::Instant;
 
@@ -52,9 +52,17 @@ pub async fn check(nats: &Nats, streams: &[StreamName], allow_unsynced: bool) ->
     Ok(())
 }
 
-pub(crate) async fn stream_config(nats: &Nats, stream: StreamName) -> anyhow::Result<Config> {
+pub(crate) async fn stream_config(nats: &Nats, name: StreamName) -> anyhow::Result<Config> {
+    Ok(stream(nats, name).await?.cached_info().config.clone())
+}
+
+/// A stream and how it stands, as its leader tells; a cluster that has no leader for it yet is waited for.
+///
+/// # Errors
+/// When it is not there, or nobody has answered for it for a minute; with what to do about it.
+pub async fn stream(nats: &Nats, stream: StreamName) -> anyhow::Result<Stream> {
     let name = stream.as_str();
-    let ask = || async move { Ok(nats.jetstream.get_stream(name).await?.cached_info().config.clone()) };
+    let ask = || async move { nats.jetstream.get_stream(name).await };
     patiently(&format!("stream {name}"), ask, |error: &GetStreamError| match error.kind() {
         GetStreamErrorKind::JetStream(error) => is_final(&error),
         GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => true,
