@@ -219,6 +219,11 @@ token_name!(
     ProviderName, "provider", 32, "1 to 32 characters of A-Z a-z 0-9 _ -"
 );
 
+token_name!(
+    /// Who operates the shop, as the records of what they did name them: `alice`.
+    OperatorName, "operator's name", 64, "1 to 64 characters of A-Z a-z 0-9 _ -"
+);
+
 /// A caller's name for one request: 1 to 255 visible ASCII characters, quoted (RFC 8941 string) or bare.
 ///
 /// It is hashed into the workflow id and never becomes part of a subject, so `.`, `*` and `>` are harmless here.

@@ -169,7 +169,7 @@ pub async fn seed(nats: &Nats, lines: &[CatalogueLine]) -> anyhow::Result<usize>
 
 async fn deliver(nats: &Nats, sku: &Sku, quantity: u32) -> anyhow::Result<()> {
     let restock_id = Uuid::new_v5(&FIRST_DELIVERY_NAMESPACE, sku.as_str().as_bytes());
-    let command = InventoryCommand::Restock { restock_id, sku: sku.clone(), quantity };
+    let command = InventoryCommand::Restock { restock_id, sku: sku.clone(), quantity, by: None };
     let subject = Subject::InventoryCommand(restock_id);
     store(nats, StreamName::InventoryCommands, subject, "restock", serde_json::to_vec(&command)?).await
 }

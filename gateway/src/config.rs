@@ -1,6 +1,6 @@
 //! What can be set from outside: one flag, one variable, one default and one reason for each.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::Context as _;
 use common::{
@@ -10,6 +10,8 @@ use common::{
     service::http::HttpOptions,
     time::parse_duration,
 };
+
+use crate::operators::Operators;
 
 /// The gateway's settings.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,10 +25,11 @@ pub struct Config {
     /// What is bought when a request names nothing: a SKU, `first` of the catalogue, or `none` to refuse such requests.
     #[arg(long, env = "CHECKOUT_DEFAULT_PRODUCT", default_value = "first", value_name = "SKU")]
     pub default_product: DefaultProduct,
-    /// The token that restocks and refunds need (`Authorization: Bearer <token>`); without one nobody can do them.
-    #[arg(long, env = "CHECKOUT_OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    /// The token that restocks and refunds need (`Authorization: Bearer <token>`); without one nobody can do them. With
+    /// several people each has their own, `alice:TOKEN,bob:TOKEN`, and what they do is recorded with their name.
+    #[arg(long, env = "CHECKOUT_OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKENS")]
     pub operator_token: Option<SecretText>,
-    /// A file that holds the operator token.
+    /// A file that holds the operator token, or one on each line.
     #[arg(long, env = "CHECKOUT_OPERATOR_TOKEN_FILE", conflicts_with = "operator_token", value_name = "FILE")]
     pub operator_token_file: Option<PathBuf>,
     /// Largest request body in bytes; a cart of the most lines takes a tenth of the default. Webhooks have a limit of
@@ -70,31 +73,21 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The operator token, from wherever it was given.
+    /// Who may operate the shop, from wherever it was given; nobody when it was not.
     ///
     /// # Errors
-    /// When the file cannot be read, or the token is too short to be one.
-    pub(crate) fn read_operator_token(&self) -> anyhow::Result<Option<SecretText>> {
-        let token = match &self.operator_token_file {
-            None => self.operator_token.clone(),
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("read the operator token from {}", file.display()))?;
-                text.trim().parse().map(Some).unwrap_or_else(|never: Infallible| match never {})
-            }
-        };
-        // A shorter one can be guessed, and an empty one would be no token at all.
-        if token.as_ref().is_some_and(|token| token.expose().len() < MIN_TOKEN_BYTES) {
-            anyhow::bail!(
-                "the operator token must have at least {MIN_TOKEN_BYTES} characters: make one with `openssl rand -hex 24`"
-            );
+    /// When the file cannot be read, or what is given is no list of tokens.
+    pub(crate) fn operators(&self) -> anyhow::Result<Operators> {
+        match (&self.operator_token_file, &self.operator_token) {
+            (Some(file), _) => std::fs::read_to_string(file)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Operators::read(&text))
+                .with_context(|| format!("read the operator token from {}", file.display())),
+            (None, Some(text)) => Operators::read(text.expose()),
+            (None, None) => Ok(Operators::default()),
         }
-        Ok(token)
     }
 }
-
-/// Shortest operator token in bytes.
-const MIN_TOKEN_BYTES: usize = 8;
 
 /// What is bought when a request names nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,18 +134,21 @@ mod tests {
     fn a_token_is_never_shown_and_a_short_one_is_refused() {
         let flags = Flags::parse_from(["gateway", "--operator-token", "a-long-enough-token"]);
         assert!(!format!("{:?}", flags.config).contains("long-enough"));
-        assert!(flags.config.read_operator_token().expect("long enough").is_some());
+        assert!(flags.config.operators().expect("long enough").who_has("a-long-enough-token").is_some());
         let short = Flags::parse_from(["gateway", "--operator-token", "short"]);
-        assert!(short.config.read_operator_token().is_err());
+        assert!(short.config.operators().is_err());
+        assert!(Config::default().operators().expect("nobody").is_empty());
     }
 
     #[test]
     fn a_token_can_come_from_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("token");
-        std::fs::write(&file, "a-long-enough-token\n").expect("write");
+        std::fs::write(&file, "a-long-enough-token\nalice:the-token-of-alice\n").expect("write");
         let config = Config { operator_token_file: Some(file), ..Config::default() };
-        let token = config.read_operator_token().expect("readable").expect("a token");
-        assert_eq!(token.expose(), "a-long-enough-token");
+        let operators = config.operators().expect("readable");
+        let who = |token: &str| operators.who_has(token).map(ToString::to_string);
+        assert_eq!(who("a-long-enough-token").as_deref(), Some("operator"));
+        assert_eq!(who("the-token-of-alice").as_deref(), Some("alice"));
     }
 }

@@ -15,6 +15,7 @@ mod heard;
 mod limiter;
 mod live;
 mod openapi;
+mod operators;
 mod pages;
 mod refund_view;
 mod reply;

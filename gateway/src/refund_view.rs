@@ -85,6 +85,7 @@ mod tests {
             session_id: "ps_1".parse().expect("a session"),
             amount: Money::eur(1000),
             reason: "broken".into(),
+            by: None,
         };
         let refunded = RefundEvent::Refunded { refund_id: "re_1".into() };
         let refused = RefundEvent::RefundNeedsAttention { reason: "closed account".into() };

@@ -268,7 +268,7 @@ mod tests {
         (0..entries)
             .map(|index| {
                 let line = StockLine { sku: "MUG".parse().expect("a sku"), quantity: 1 };
-                let movement = Movement::Restocked { restock_id: Uuid::from_u128(index.into()), line };
+                let movement = Movement::Restocked { restock_id: Uuid::from_u128(index.into()), line, by: None };
                 ledger.apply(&movement, Timestamp::UNIX_EPOCH).expect("a sound movement");
                 let entry = LedgerEntry {
                     entry_type: LedgerEntryType::Movements,

@@ -337,7 +337,7 @@ mod tests {
     fn current() -> Current {
         let mut current = Current { sequence: 7, ..Current::default() };
         let line = StockLine { sku: "MUG".parse().expect("a sku"), quantity: 5 };
-        let movement = Movement::Restocked { restock_id: Uuid::from_u128(1), line };
+        let movement = Movement::Restocked { restock_id: Uuid::from_u128(1), line, by: None };
         current.ledger.apply(&movement, Timestamp::UNIX_EPOCH).expect("a sound movement");
         current.end.extend(b"the last entry");
         current

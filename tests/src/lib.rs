@@ -17,7 +17,7 @@ pub use customers::{Customers, SKU, Visits};
 pub use deploy::service_process::Service;
 pub use load::{Footprint, dribble, exchange, footprint_of};
 pub use servers::{Servers, nodes_from_environment};
-pub use shop::{OPERATOR_TOKEN, Shop, ShopOptions, free_ports};
+pub use shop::{ALICE_TOKEN, OPERATOR_TOKEN, Shop, ShopOptions, free_ports};
 pub use storage::{SmallDisk, flip_a_bit, place_of};
 pub use streams::Parked;
 pub use users::{password_of, permissions, url_as};

@@ -32,8 +32,11 @@ use crate::{
     wait::{eventually, eventually_ok, eventually_within},
 };
 
-/// The operator's token in stories.
+/// The token of an operator without a name in stories.
 pub const OPERATOR_TOKEN: &str = "operator-in-stories";
+
+/// The token of the operator `alice` in stories.
+pub const ALICE_TOKEN: &str = "alice-in-stories";
 
 /// Longer than services wait for the leaders of a cluster that was down.
 const OPENING_PATIENCE: Duration = Duration::from_secs(90);
@@ -252,7 +255,7 @@ impl Shop {
             let own = vec![
                 format!("--listen=127.0.0.1:{port}"),
                 format!("--answer-timeout={}", options.answer_timeout),
-                format!("--operator-token={OPERATOR_TOKEN}"),
+                format!("--operator-token={OPERATOR_TOKEN},alice:{ALICE_TOKEN}"),
             ];
             let more = options.gateway_flags.iter().map(ToString::to_string).collect();
             recipes.insert(

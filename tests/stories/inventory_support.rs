@@ -307,7 +307,7 @@ pub(crate) fn release(number: u128) -> InventoryCommand {
 }
 
 pub(crate) fn restock(id: u128, name: &str, quantity: u32) -> InventoryCommand {
-    InventoryCommand::Restock { restock_id: Uuid::from_u128(id), sku: sku(name), quantity }
+    InventoryCommand::Restock { restock_id: Uuid::from_u128(id), sku: sku(name), quantity, by: None }
 }
 
 /// How often each workflow's stock was reserved.

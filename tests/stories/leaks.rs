@@ -2,7 +2,7 @@
 
 use common::{nats::read, streams::StreamName};
 use serde_json::json;
-use stories::{OPERATOR_TOKEN, Shop, ShopOptions, password_of, permissions};
+use stories::{ALICE_TOKEN, OPERATOR_TOKEN, Shop, ShopOptions, password_of, permissions};
 
 /// Stands in everything that only its owner should know.
 const MARKER: &str = "leak-marker";
@@ -45,7 +45,7 @@ async fn secrets_and_mail_addresses_are_in_no_log_and_in_no_stream() {
     assert_eq!(operator.json(&json!({ "quantity": 1 })).send().await.expect("an answer").status(), 200);
     shop.until_idle().await;
 
-    let mut secrets = vec![MARKER.to_owned(), OPERATOR_TOKEN.to_owned()];
+    let mut secrets = vec![MARKER.to_owned(), OPERATOR_TOKEN.to_owned(), ALICE_TOKEN.to_owned()];
     secrets.extend(["gateway", "workflow-worker", "inventory-service", "break-glass"].map(password_of));
     let logs = shop.whole_logs();
     assert!(logs.contains("decided"), "there is something to search");

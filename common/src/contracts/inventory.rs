@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::TypeName;
 use crate::{
-    ids::{Sku, WorkflowRef},
+    ids::{OperatorName, Sku, WorkflowRef},
     record::RecordHash,
     time::Timestamp,
 };
@@ -50,6 +50,9 @@ pub enum InventoryCommand {
         sku: Sku,
         /// How many, at least one.
         quantity: u32,
+        /// Who told of it; nobody did of a catalogue's first deliveries.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<OperatorName>,
     },
 }
 
@@ -198,6 +201,9 @@ pub enum Movement {
         restock_id: Uuid,
         /// What.
         line: StockLine,
+        /// Who told of it, if anybody did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<OperatorName>,
     },
 }
 

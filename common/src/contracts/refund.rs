@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TypeName, Versioned};
 use crate::{
-    ids::{ProviderName, SessionId, WorkflowId},
+    ids::{OperatorName, ProviderName, SessionId, WorkflowId},
     money::Money,
     time::Timestamp,
 };
@@ -33,6 +33,9 @@ pub enum RefundCommand {
         amount: Money,
         /// Why, in the operator's words.
         reason: String,
+        /// Who wants it; unknown in commands of gateways that did not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<OperatorName>,
     },
     /// Somebody suspects that this refund has been forgotten: look again at what is owed.
     Nudge,
@@ -63,6 +66,9 @@ pub enum RefundEvent {
         amount: Money,
         /// Why, in the operator's words.
         reason: String,
+        /// Who asked; unknown in records that were written before it was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<OperatorName>,
     },
     /// The provider could not be reached; it will be asked again with the same idempotency key.
     RefundFailed {

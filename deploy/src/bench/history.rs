@@ -131,7 +131,7 @@ pub(super) async fn run(args: &HistoryArgs, launcher: &Launcher) -> anyhow::Resu
 async fn inventory_start(stage: &mut Stage) -> anyhow::Result<Duration> {
     let restock_id = WorkflowId::random().as_uuid();
     let sku = stage.articles.first().context("an article")?.product.sku.clone();
-    let command = InventoryCommand::Restock { restock_id, sku, quantity: 1 };
+    let command = InventoryCommand::Restock { restock_id, sku, quantity: 1, by: None };
     let inbox = stage.nats.client.new_inbox();
     let mut answers = stage.nats.client.subscribe(inbox.clone()).await.context("wait for the answer")?;
     let mut asked = HeaderMap::new();

@@ -272,7 +272,11 @@ pub(super) fn read_ledger<'a>(entries: impl IntoIterator<Item = &'a Stored>) -> 
 }
 
 pub(super) fn restocked(quantity: u32) -> Movement {
-    Movement::Restocked { restock_id: Uuid::from_u128(quantity.into()), line: StockLine { sku: mug(), quantity } }
+    Movement::Restocked {
+        restock_id: Uuid::from_u128(quantity.into()),
+        line: StockLine { sku: mug(), quantity },
+        by: None,
+    }
 }
 
 pub(super) fn held(number: u128) -> Movement {

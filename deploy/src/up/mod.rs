@@ -57,13 +57,13 @@ pub struct UpArgs {
     /// Allow payment faults to be switched on in the sandbox, for tests.
     #[arg(long, env = "CHECKOUT_PAYMENT_FAULTS")]
     pub payment_faults: bool,
-    /// The token that restocks, refunds and the operator pages need.
+    /// The token that restocks, refunds and the operator pages need; with several people `alice:TOKEN,bob:TOKEN`.
     #[arg(
         long,
         env = "CHECKOUT_OPERATOR_TOKEN",
         hide_env_values = true,
         default_value = "let-me-operate",
-        value_name = "TOKEN"
+        value_name = "TOKENS"
     )]
     pub operator_token: String,
 }

@@ -197,7 +197,7 @@ fn try_sign_in(app: &App, asked: &Asked, body: &[u8]) -> Result<Response, Proble
     let form: Form = serde_html_form::from_bytes(body)
         .map_err(|_| Problem::validation("The form must have the field token; please use the page's own form."))?;
     match app.must_be_operator(&operator_cookie::bearing(asked, form.token.trim())) {
-        Ok(()) => {
+        Ok(_) => {
             let mut response = reply::see_other("/operator");
             reply::set(&mut response, header::SET_COOKIE, &operator_cookie::keep(asked, form.token.trim()));
             Ok(response)

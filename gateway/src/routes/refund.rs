@@ -9,7 +9,7 @@ use common::{
         refund::RefundCommand,
     },
     crash_point,
-    ids::WorkflowId,
+    ids::{OperatorName, WorkflowId},
     service::http::{Problem, body, media_type},
     subject::Subject,
 };
@@ -80,7 +80,7 @@ pub(crate) async fn refund(
     body: Result<Bytes, Problem>,
 ) -> Result<Response, Problem> {
     app.admit(asked)?;
-    app.must_be_operator(asked)?;
+    let operator = app.must_be_operator(asked)?;
     let id = read_id(id)?;
     let reason = read_reason(asked, &body?)?;
     app.must_be_connected()?;
@@ -88,11 +88,11 @@ pub(crate) async fn refund(
     let watch = app.watch_refund(id);
     let standing = standing(app, id).await?.ok_or_else(|| unknown_checkout(id))?;
     if standing.by_hand.is_none() {
-        let start = start_of(&standing.view, reason)?;
+        let start = start_of(&standing.view, reason, operator.clone())?;
         crash_point!("gateway.refund.before_publish");
         app.command(Subject::Command(refund_ref(id)), &start, asked).await?;
         crash_point!("gateway.refund.after_publish");
-        tracing::info!(checkout = %id, "refund asked for");
+        tracing::info!(checkout = %id, by = %operator, "refund asked for");
     }
     let by_hand = wait_for_decision(app, id, watch, standing.by_hand).await?;
     Ok(answer(&standing.view, by_hand.as_ref()))
@@ -115,7 +115,7 @@ fn read_reason(asked: &Asked, body: &[u8]) -> Result<String, Problem> {
 }
 
 /// The refund of a paid checkout: the session that was paid, and the whole price.
-fn start_of(view: &CheckoutView, reason: String) -> Result<RefundCommand, Problem> {
+fn start_of(view: &CheckoutView, reason: String, by: OperatorName) -> Result<RefundCommand, Problem> {
     match (view.status, &view.session, view.total, &view.provider) {
         (CheckoutStatus::Paid, Some(session), Some(amount), Some(provider)) => Ok(RefundCommand::Start {
             checkout: view.id,
@@ -123,6 +123,7 @@ fn start_of(view: &CheckoutView, reason: String) -> Result<RefundCommand, Proble
             session_id: session.session_id.clone(),
             amount,
             reason,
+            by: Some(by),
         }),
         (CheckoutStatus::Paid, ..) => Err(Problem::internal("The paid session is not in the checkout's history.")),
         (status, ..) => {
@@ -173,10 +174,12 @@ mod tests {
 
     #[test]
     fn only_a_paid_checkout_can_be_refunded_by_hand() {
-        let start = start_of(&paid().view(), "broken".into()).expect("paid");
-        let RefundCommand::Start { amount, session_id, reason, .. } = start else { panic!("a start") };
+        let alice: OperatorName = "alice".parse().expect("a name");
+        let start = start_of(&paid().view(), "broken".into(), alice.clone()).expect("paid");
+        let RefundCommand::Start { amount, session_id, reason, by, .. } = start else { panic!("a start") };
         assert_eq!((amount, session_id.as_str(), reason.as_str()), (Money::eur(1000), "ps_1", "broken"));
-        let problem = start_of(&awaiting_payment().view(), "x".into()).expect_err("not paid");
+        assert_eq!(by.as_ref(), Some(&alice));
+        let problem = start_of(&awaiting_payment().view(), "x".into(), alice).expect_err("not paid");
         assert_eq!((problem.status().as_u16(), problem.code()), (409, "not_paid"));
     }
 

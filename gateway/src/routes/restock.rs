@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{
     contracts::inventory::{InventoryCommand, RestockAnswer},
     crash_point,
-    ids::{IdempotencyKey, Sku, WorkflowId},
+    ids::{IdempotencyKey, WorkflowId},
     service::http::{Problem, body, media_type},
     subject::Subject,
 };
@@ -106,7 +106,7 @@ pub(crate) async fn restock(
     body: Result<Bytes, Problem>,
 ) -> Result<Response, Problem> {
     app.admit(asked)?;
-    app.must_be_operator(asked)?;
+    let operator = app.must_be_operator(asked)?;
     let sku = read_sku(sku)?;
     let key = idempotency_key(&asked.headers)?.ok_or_else(|| {
         Problem::validation("Goods that come in need an Idempotency-Key, so that they are booked once.")
@@ -117,8 +117,9 @@ pub(crate) async fn restock(
     app.catalogue.find(&sku).ok_or_else(|| unknown_product(&sku))?;
     app.must_be_connected()?;
     let restock_id = restock_id(&key);
-    let answer = ask_inventory(app, asked, restock_id, &sku, quantity).await?;
-    tracing::info!(%restock_id, %sku, quantity, booked = answer.is_some(), "restock asked for");
+    let command = InventoryCommand::Restock { restock_id, sku: sku.clone(), quantity, by: Some(operator.clone()) };
+    let answer = ask_inventory(app, asked, restock_id, &command).await?;
+    tracing::info!(%restock_id, %sku, quantity, by = %operator, booked = answer.is_some(), "restock asked for");
     match answer {
         None => {
             let body = RestockAcceptedBody { restock_id, status: "accepted" };
@@ -164,17 +165,15 @@ async fn ask_inventory(
     app: &App,
     asked: &Asked,
     restock_id: Uuid,
-    sku: &Sku,
-    quantity: u32,
+    command: &InventoryCommand,
 ) -> Result<Option<RestockAnswer>, Problem> {
     let inbox = app.nats.client.new_inbox();
     let mut answers = app.nats.client.subscribe(inbox.clone()).await.map_err(|error| {
         tracing::warn!(%error, "could not listen for the inventory's answer");
         Problem::unavailable("The inventory cannot be asked at the moment; try again with the same key.")
     })?;
-    let command = InventoryCommand::Restock { restock_id, sku: sku.clone(), quantity };
     crash_point!("gateway.restock.before_publish");
-    app.inventory_command(Subject::InventoryCommand(restock_id), &command, &inbox, asked).await?;
+    app.inventory_command(Subject::InventoryCommand(restock_id), command, &inbox, asked).await?;
     crash_point!("gateway.restock.after_publish");
     let answer = tokio::select! {
         answer = tokio::time::timeout(ANSWER_PATIENCE, answers.next()) => answer.ok().flatten(),

@@ -80,7 +80,7 @@ pub(super) fn book(books: &mut impl Books, movement: &Movement, at: Timestamp) -
             move_lines(books, movement_name(movement), lines, return_units)?;
             books.set_reservation(*workflow, Reservation::Released { at });
         }
-        Movement::Restocked { restock_id, line } => {
+        Movement::Restocked { restock_id, line, .. } => {
             if books.delivery(restock_id).is_some() {
                 return Err(ImpossibleMovement::DeliveredTwice(*restock_id));
             }

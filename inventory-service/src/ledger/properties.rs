@@ -39,6 +39,7 @@ fn command() -> impl Strategy<Value = InventoryCommand> {
             restock_id: Uuid::from_u128(id),
             sku,
             quantity,
+            by: None,
         }),
     ]
 }

@@ -5,7 +5,7 @@ use common::{
         TypeName as _,
         inventory::{Balance, InventoryCommand, Lacking, Movement, RestockAnswer, StockAnswer, StockLevel, StockLine},
     },
-    ids::{Sku, WorkflowRef},
+    ids::{OperatorName, Sku, WorkflowRef},
 };
 use uuid::Uuid;
 
@@ -59,9 +59,9 @@ pub(super) fn decide(books: &impl Books, command: &InventoryCommand, is_too_old:
         InventoryCommand::Release { workflow } => {
             stock_decision(*workflow, command, unless_too_old(is_too_old, release(books, *workflow)))
         }
-        InventoryCommand::Restock { restock_id, sku, quantity } => {
+        InventoryCommand::Restock { restock_id, sku, quantity, by } => {
             let line = StockLine { sku: sku.clone(), quantity: *quantity };
-            restock_decision(*restock_id, unless_too_old(is_too_old, restock(books, *restock_id, line)))
+            restock_decision(*restock_id, unless_too_old(is_too_old, restock(books, *restock_id, line, by.as_ref())))
         }
     }
 }
@@ -140,7 +140,7 @@ fn release(books: &impl Books, workflow: WorkflowRef) -> Outcome<StockAnswer> {
     }
 }
 
-fn restock(books: &impl Books, restock_id: Uuid, line: StockLine) -> Outcome<RestockAnswer> {
+fn restock(books: &impl Books, restock_id: Uuid, line: StockLine, by: Option<&OperatorName>) -> Outcome<RestockAnswer> {
     if line.quantity == 0 {
         return Err(Refusal::NothingDelivered);
     }
@@ -152,7 +152,7 @@ fn restock(books: &impl Books, restock_id: Uuid, line: StockLine) -> Outcome<Res
         None => {
             let balance = with_delivery(balance, line.quantity).ok_or(Refusal::DoesNotFit)?;
             let answer = booked(&line.sku, balance);
-            Ok((Some(Movement::Restocked { restock_id, line }), answer))
+            Ok((Some(Movement::Restocked { restock_id, line, by: by.cloned() }), answer))
         }
     }
 }

@@ -45,7 +45,7 @@ fn release(number: u128) -> InventoryCommand {
 }
 
 fn restock(id: u128, name: &str, quantity: u32) -> InventoryCommand {
-    InventoryCommand::Restock { restock_id: Uuid::from_u128(id), sku: sku(name), quantity }
+    InventoryCommand::Restock { restock_id: Uuid::from_u128(id), sku: sku(name), quantity, by: None }
 }
 
 fn start() -> Timestamp {
@@ -391,7 +391,7 @@ fn a_group_takes_only_what_fits_into_one_entry_and_at_least_one() {
 
 #[test]
 fn an_entry_whose_balances_do_not_follow_from_its_movements_is_not_believed() {
-    let movement = Movement::Restocked { restock_id: Uuid::nil(), line: line("MUG", 5) };
+    let movement = Movement::Restocked { restock_id: Uuid::nil(), line: line("MUG", 5), by: None };
     let wrong = StockLevel { sku: sku("MUG"), balance: Balance { available: 6, reserved: 0, sold: 0 } };
     let entry = LedgerEntry {
         entry_type: LedgerEntryType::Movements,
@@ -411,7 +411,7 @@ fn an_entry_whose_balances_do_not_follow_from_its_movements_is_not_believed() {
 #[case::given_back_without_being_held(Movement::Released { workflow: workflow(9), lines: vec![line("MUG", 1)] })]
 #[case::other_lines_than_are_held(Movement::Committed { workflow: workflow(1), lines: vec![line("MUG", 1)] })]
 #[case::held_twice(Movement::Reserved { workflow: workflow(1), lines: vec![line("MUG", 2)] })]
-#[case::delivered_twice(Movement::Restocked { restock_id: Uuid::from_u128(1), line: line("MUG", 5) })]
+#[case::delivered_twice(Movement::Restocked { restock_id: Uuid::from_u128(1), line: line("MUG", 5), by: None })]
 fn a_recorded_movement_that_cannot_have_happened_is_not_believed(#[case] movement: Movement) {
     let mut ledger = given([restock(1, "MUG", 5), reserve(1, &[("MUG", 2)])]).ledger;
     assert!(ledger.apply(&movement, start()).is_err());

@@ -54,13 +54,14 @@ impl Workflow for Refund {
         match (self, &input.told) {
             (
                 Self::NotStarted,
-                Told::Asked(RefundCommand::Start { checkout, provider, session_id, amount, reason }),
+                Told::Asked(RefundCommand::Start { checkout, provider, session_id, amount, reason, by }),
             ) => Ok(vec![Event::RefundRequested {
                 checkout: *checkout,
                 provider: provider.clone(),
                 session_id: session_id.clone(),
                 amount: *amount,
                 reason: reason.clone(),
+                by: by.clone(),
             }]),
             (Self::NotStarted, _) => Err(Rejection::No("there is no such refund".into())),
             (Self::Owed { failed, retry_at, .. }, Told::TimeHasCome | Told::Asked(RefundCommand::Nudge)) => {

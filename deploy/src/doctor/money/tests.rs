@@ -80,6 +80,7 @@ fn by_hand(refund: WorkflowId, amount: i64) -> Vec<common::nats::read::Stored> {
         session_id: "cs_1".parse().expect("a session"),
         amount: Money::eur(amount),
         reason: "broken mug".into(),
+        by: None,
     };
     let refunded = RefundEvent::Refunded { refund_id: "re_9".into() };
     HistoryWriter::<Refund>::with(refund, [requested, refunded]).records

@@ -121,7 +121,7 @@ fn ledger(movements: Vec<(Movement, [u64; 3])>) -> Vec<Bytes> {
 }
 
 fn delivered(quantity: u32) -> Movement {
-    Movement::Restocked { restock_id: Uuid::from_u128(9), line: StockLine { sku: mug(), quantity } }
+    Movement::Restocked { restock_id: Uuid::from_u128(9), line: StockLine { sku: mug(), quantity }, by: None }
 }
 
 fn reserved() -> Movement {
@@ -190,6 +190,7 @@ fn refund_by_hand(facts: &mut Facts, is_done: bool) {
         session_id: "cs_1".parse().expect("a session id"),
         amount: Money::eur(PRICE),
         reason: "broken".into(),
+        by: None,
     }];
     events.extend(is_done.then(|| RefundEvent::Refunded { refund_id: "re".into() }));
     let workflow = WorkflowRef { kind: WorkflowKind::Refund, id: refund_of(id()) };

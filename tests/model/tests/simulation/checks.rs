@@ -107,7 +107,7 @@ impl Inner {
         };
         for movement in &entry.movements {
             match movement {
-                Movement::Restocked { restock_id, line } if self.truth.deliveries.insert(*restock_id) => {
+                Movement::Restocked { restock_id, line, .. } if self.truth.deliveries.insert(*restock_id) => {
                     *self.truth.delivered.entry(line.sku.clone()).or_default() += u64::from(line.quantity);
                 }
                 Movement::Restocked { restock_id, .. } => self.complain(format!("B13: {restock_id} is booked twice")),

@@ -151,6 +151,7 @@ impl Inner {
             session_id: session.name.clone(),
             amount: session.amount,
             reason: "it broke".to_owned(),
+            by: Some("alice".parse().expect("a name")),
         };
         let workflow = WorkflowRef { kind: WorkflowKind::Refund, id: refund_of(checkout) };
         self.for_workers.put(Body::Command(workflow, json(&command)), clock::now());

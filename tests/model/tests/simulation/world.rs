@@ -91,7 +91,7 @@ impl World {
             for article in 0..2 {
                 let quantity = u32::try_from(1 + world.chance.below(3)).unwrap_or(1);
                 let restock_id = Uuid::from_u128(0x1000 + article);
-                let command = InventoryCommand::Restock { restock_id, sku: sku(article), quantity };
+                let command = InventoryCommand::Restock { restock_id, sku: sku(article), quantity, by: None };
                 let times = 1 + usize::from(world.chance.percent(20));
                 for _ in 0..times {
                     world.for_inventory.put(Body::Inventory(json(&command)), clock::now());

@@ -35,6 +35,7 @@ fn start() -> Told<RefundCommand> {
         session_id: "cs_1".parse().expect("a session id"),
         amount: Money::eur(2_400),
         reason: "arrived broken".to_owned(),
+        by: Some("alice".parse().expect("a name")),
     })
 }
 
@@ -61,6 +62,7 @@ fn requested() -> Event {
         session_id: "cs_1".parse().expect("a session id"),
         amount: Money::eur(2_400),
         reason: "arrived broken".to_owned(),
+        by: Some("alice".parse().expect("a name")),
     }
 }
 

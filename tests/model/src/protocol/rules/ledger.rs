@@ -41,6 +41,7 @@ impl LedgerRules {
             restock_id: Uuid::from_u128(1),
             sku: catalogue::sku(),
             quantity: u32::from(stock),
+            by: None,
         };
         if let Some(movement) = ledger.decide(&delivery, beginning()).movement {
             ledger.apply(&movement, beginning()).expect("a delivery is always possible");
