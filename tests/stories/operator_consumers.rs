@@ -103,6 +103,38 @@ async fn paused_consumers_are_told_of_and_go_on_when_they_are_resumed() {
     shop.is_healthy().await;
 }
 
+/// I8: an operator lets no new checkout get to the provider for a while, by pausing the consumer of the commands. New ones
+/// queue and hold nothing; those that wait for their customer hold their stock and can be paid; then the queue is worked off.
+#[tokio::test]
+async fn new_checkouts_queue_while_the_consumer_of_the_commands_is_paused() {
+    let shop = Shop::open_with(crate::SERVICE, ShopOptions { answer_timeout: "500ms", ..ShopOptions::default() }).await;
+    let (paid, held) = (shop.checkout("MUG-01", 1).await, shop.checkout("MUG-01", 1).await);
+    let consumer = ConsumerName::WorkerCommands;
+    let long = SystemTime::now() + Duration::from_secs(60 * 60);
+    stream_of(&shop, consumer).await.pause_consumer(consumer.as_str(), long.into()).await.expect("a pause");
+
+    let queued = [accepted(&shop).await, accepted(&shop).await];
+    shop.pay(&paid).await;
+    shop.until_status(&id_of(&paid), "paid").await;
+    shop.until_stock("MUG-01", 98, 1, 1).await;
+    assert_eq!(shop.view(&id_of(&held)).await["status"], "awaiting_payment");
+    for id in &queued {
+        assert_eq!(shop.view(id).await["status"], "reserving");
+        assert!(shop.books(id).await.is_empty(), "the provider has not heard of it");
+    }
+
+    stream_of(&shop, consumer).await.resume_consumer(consumer.as_str()).await.expect("resumed");
+    for id in &queued {
+        let view = shop.until_status(id, "awaiting_payment").await;
+        shop.pay(&view).await;
+        shop.until_status(id, "paid").await;
+    }
+    shop.pay(&held).await;
+    shop.until_status(&id_of(&held), "paid").await;
+    shop.until_stock("MUG-01", 96, 0, 4).await;
+    shop.is_healthy().await;
+}
+
 /// FN15: services do not make consumers; they say what to run, and go on by themselves when it was run. What had been taken
 /// before comes again and changes nothing.
 #[tokio::test]
