@@ -601,9 +601,7 @@ impl Shop {
             read::history(&self.nats, WorkflowRef { kind: WorkflowKind::Checkout, id }).await.expect("read a history");
         stored
             .iter()
-            .flat_map(|message| {
-                serde_json::from_slice::<Record<CheckoutEvent>>(&message.payload).expect("a record").events
-            })
+            .flat_map(|message| Record::<CheckoutEvent>::from_bytes(&message.payload).expect("a record").events)
             .collect()
     }
 

@@ -66,7 +66,7 @@ async fn what_operators_do_is_recorded_with_their_name() {
     }
     let refund = WorkflowRef { kind: WorkflowKind::Refund, id: refund_of(id.parse().expect("a workflow id")) };
     let first = read::history(&shop.nats, refund).await.expect("a history").swap_remove(0);
-    let record: Record<RefundEvent> = serde_json::from_slice(&first.payload).expect("a record");
+    let record: Record<RefundEvent> = Record::from_bytes(&first.payload).expect("a record");
     let [RefundEvent::RefundRequested { by, reason, .. }] = &record.events[..] else { panic!("{record:?}") };
     assert_eq!((by.as_ref().map(|by| by.as_str()), reason.as_str()), (Some("alice"), "arrived broken"));
     shop.is_healthy().await;

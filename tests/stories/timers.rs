@@ -71,9 +71,7 @@ async fn a_call_that_comes_early_does_not_shorten_the_time_to_pay() {
 /// The deadline that was recorded has passed once, and not before its time.
 async fn the_deadline_was_kept(shop: &Shop, id: &str) {
     let records = shop.records(id).await;
-    let records = records
-        .iter()
-        .map(|stored| serde_json::from_slice::<Record<CheckoutEvent>>(&stored.payload).expect("a record"));
+    let records = records.iter().map(|stored| Record::<CheckoutEvent>::from_bytes(&stored.payload).expect("a record"));
     let records: Vec<_> = records.collect();
     let deadline = records.iter().flat_map(|record| &record.events).find_map(|event| match event {
         CheckoutEvent::StockReserved { payment_deadline } => Some(*payment_deadline),

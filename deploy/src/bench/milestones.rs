@@ -104,7 +104,7 @@ impl Milestones {
 }
 
 fn session_of(payload: &[u8]) -> Option<SessionId> {
-    let record: Record<CheckoutEvent> = serde_json::from_slice(payload).ok()?;
+    let record: Record<CheckoutEvent> = Record::from_bytes(payload).ok()?;
     record.events.into_iter().find_map(|event| match event {
         CheckoutEvent::PaymentSessionOpened { session_id, .. } => Some(session_id),
         _ => None,

@@ -146,7 +146,7 @@ fn stuck_refund(stored: &Stored) -> Option<Attention> {
 }
 
 fn checkout_refund_reason(payload: &[u8]) -> Option<String> {
-    let record: Record<CheckoutEvent> = serde_json::from_slice(payload).ok()?;
+    let record: Record<CheckoutEvent> = Record::from_bytes(payload).ok()?;
     record.events.into_iter().find_map(|event| match event {
         CheckoutEvent::RefundNeedsAttention { reason } => Some(reason),
         _ => None,
@@ -154,7 +154,7 @@ fn checkout_refund_reason(payload: &[u8]) -> Option<String> {
 }
 
 fn hand_refund_reason(payload: &[u8]) -> Option<String> {
-    let record: Record<RefundEvent> = serde_json::from_slice(payload).ok()?;
+    let record: Record<RefundEvent> = Record::from_bytes(payload).ok()?;
     record.events.into_iter().find_map(|event| match event {
         RefundEvent::RefundNeedsAttention { reason } => Some(reason),
         _ => None,

@@ -265,9 +265,9 @@ pub(super) async fn left_of(stage: &mut Stage, id: &str) -> Left {
     let events = stage.shop.event_types(id).await;
     let refund = WorkflowRef { kind: WorkflowKind::Refund, id: refund_of(checkout) };
     let by_hand = read::history(&stage.shop.nats, refund).await.expect("read a history");
-    let by_hand = by_hand.iter().map(|stored| {
-        serde_json::from_slice::<Record<RefundEvent>>(&stored.payload).expect("a record of a refund").types
-    });
+    let by_hand = by_hand
+        .iter()
+        .map(|stored| Record::<RefundEvent>::from_bytes(&stored.payload).expect("a record of a refund").types);
     let is_a_note = |event: &str| {
         ["payment_step_failed", "payment_step_retried", "refund_failed", "refund_retried"].contains(&event)
     };
