@@ -58,7 +58,11 @@ enum What {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().what {
-        What::Service(hosted) => hosting::run(*hosted).await?,
+        What::Service(hosted) => {
+            // A worker that outlives its story writes into the next one whose server gets the same port.
+            hosting::die_with_parent();
+            hosting::run(*hosted).await?;
+        }
         What::Provision { nats, storage_bytes } => {
             telemetry::init_logs();
             let nats = connect(&nats, "provision").await?;
