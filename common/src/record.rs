@@ -91,9 +91,10 @@ pub struct Record<E> {
     pub previous: Option<RecordHash>,
 }
 
-/// A record as it is stored, by any version; for those who look at it without understanding its events.
+/// A record as it is stored, by any version; for those who look at it without understanding its events, which are JSON values
+/// to them or bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct StoredRecord {
+pub struct StoredRecord<Events = Vec<Value>> {
     /// The types of the events joined with `+`.
     #[serde(rename = "type")]
     pub types: String,
@@ -107,7 +108,7 @@ pub struct StoredRecord {
     /// The time that the decision was given.
     pub at: Timestamp,
     /// What happened, in the shape of its version.
-    pub events: Vec<Value>,
+    pub events: Events,
     /// Hash of the record before; none for the first.
     #[serde(default)]
     pub previous: Option<RecordHash>,
@@ -120,22 +121,6 @@ fn first_version() -> u32 {
     FIRST_VERSION
 }
 
-/// A stored record whose events are still the bytes that they came as.
-#[derive(Deserialize)]
-struct Envelope<'stored> {
-    #[serde(rename = "type")]
-    types: String,
-    #[serde(default = "first_version")]
-    version: u32,
-    index: u64,
-    status: String,
-    at: Timestamp,
-    #[serde(borrow)]
-    events: &'stored RawValue,
-    #[serde(default)]
-    previous: Option<RecordHash>,
-}
-
 impl<E: Versioned> Record<E> {
     /// Read a record as it is stored, of this version or an older one.
     ///
@@ -146,7 +131,8 @@ impl<E: Versioned> Record<E> {
     /// When these bytes are no record, a newer version has written them, or they hold an event that this version does not
     /// know.
     pub fn from_bytes(stored: &[u8]) -> serde_json::Result<Self> {
-        let Envelope { types, version, index, status, at, events, previous } = serde_json::from_slice(stored)?;
+        let stored: StoredRecord<&RawValue> = serde_json::from_slice(stored)?;
+        let StoredRecord { types, version, index, status, at, events, previous } = stored;
         if version > E::VERSION {
             let known = E::VERSION;
             return Err(serde_json::Error::custom(format!("it has version {version}, and this service knows {known}")));
