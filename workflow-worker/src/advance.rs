@@ -70,6 +70,8 @@ pub struct Turn<C> {
     pub at: time::Timestamp,
     /// What is told.
     pub told: Told<C>,
+    /// Whether it may have been told before.
+    pub is_repeat: bool,
     /// The trace that it belongs to.
     pub trace_parent: Option<String>,
 }
@@ -82,12 +84,13 @@ impl<W: Workflow> Lane<W> {
     /// # Errors
     /// [`AdvanceError`]; the message that brought the input must not be acked, except as its kind says.
     pub async fn advance(&self, turn: Turn<W::Command>) -> Result<(), AdvanceError> {
-        let Turn { id, at, told, trace_parent } = turn;
+        let Turn { id, at, told, is_repeat, trace_parent } = turn;
         let began = Instant::now();
         let woken = matches!(told, Told::TimeHasCome);
         let mut input = Input { at, told, settings: self.settings.clone() };
         let (mut replayed, from) = match self.cache.take(id) {
             Some(replayed) => (replayed, "at_hand"),
+            None if !is_repeat && begins::<W>(&input) => (Replayed::default(), "assumed_new"),
             None => (self.history.load(id).await?, "stream"),
         };
         metrics::counter!("worker_histories_total", "kind" => W::KIND.as_str(), "from" => from).increment(1);
@@ -122,6 +125,13 @@ impl<W: Workflow> Lane<W> {
         }
         Ok(())
     }
+}
+
+/// Whether this is what a workflow begins with. Then it need not be read that there is no history: nothing is done before the
+/// first record is stored, and that is refused when there is one. It saves a request to the server for each checkout, and its
+/// time before the payment page.
+fn begins<W: Workflow>(input: &Input<W::Command>) -> bool {
+    W::default().decide(input).is_ok_and(|events| !events.is_empty())
 }
 
 /// When a step of a turn has ended: the server's time of the message that began the turn, and what has passed since. A
@@ -273,6 +283,26 @@ mod tests {
         step(&history, history.load(id()).await.expect("a history"), start()).await.expect("a start");
         let now = step(&history, old, answered(StockAnswer::Reserved {})).await.expect("an answer");
         assert_eq!(now.state.status(), "opening_payment");
+    }
+
+    /// A start is not read for, but what it would begin with is refused where something has begun.
+    #[tokio::test]
+    async fn a_start_that_was_taken_for_the_first_changes_nothing_where_one_was_before() {
+        let history = History::new(Arc::new(MemoryHistory::default()));
+        step(&history, Replayed::default(), start()).await.expect("a start");
+        step(&history, history.load(id()).await.expect("a history"), answered(StockAnswer::Reserved {}))
+            .await
+            .expect("an answer");
+        let now = step(&history, Replayed::default(), start()).await.expect("a repeat");
+        assert_eq!((now.state.status(), now.chain.next_index), ("opening_payment", 2));
+    }
+
+    #[test]
+    fn only_a_start_begins_a_checkout() {
+        assert!(begins::<Checkout>(&input(at(1), start())));
+        for other in [answered(StockAnswer::Reserved {}), Told::TimeHasCome, Told::Asked(CheckoutCommand::Nudge)] {
+            assert!(!begins::<Checkout>(&input(at(1), other)));
+        }
     }
 
     /// A store whose leader has hung: for a while it tells what was true before.

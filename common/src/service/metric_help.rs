@@ -33,7 +33,10 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("sweep_nudges_total", "Forgotten workflows that the sweep found; each is a defect to report"),
     ("worker_conflicts_total", "Appends refused because another worker was first; decided again"),
     ("worker_handed_back_total", "Messages handed back to be delivered again later"),
-    ("worker_histories_total", "Turns, by whether their history was at hand or had to be read from the stream"),
+    (
+        "worker_histories_total",
+        "Turns, by whether their history was at hand, had to be read from the stream, or was assumed not to exist yet",
+    ),
     ("worker_panics_total", "Turns that panicked; each is a defect to report"),
     (
         "worker_proofs_total",

@@ -121,7 +121,6 @@ fn label<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     rest.split('"').next()
 }
 
-/// Processor time that a process has used, in milliseconds.
 /// Processor time that a process has used so far, in milliseconds.
 pub(super) fn cpu_of(pid: u32) -> anyhow::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read what {pid} used"))?;

@@ -42,6 +42,7 @@ pub(super) enum Incoming {
 pub(crate) struct Input {
     at: Timestamp,
     said: Said,
+    is_repeat: bool,
     trace_parent: Option<String>,
 }
 
@@ -56,12 +57,12 @@ enum Said {
 impl Input {
     /// The time that it waits for may have come.
     pub(super) fn time_has_come(at: Timestamp) -> Self {
-        Self { at, said: Said::TimeHasCome, trace_parent: None }
+        Self { at, said: Said::TimeHasCome, is_repeat: true, trace_parent: None }
     }
 
     /// The inventory has booked what was asked.
     pub(super) fn stock_booked(answer: StockAnswer, at: Timestamp) -> Self {
-        Self { at, said: Said::StockBooked(answer), trace_parent: None }
+        Self { at, said: Said::StockBooked(answer), is_repeat: true, trace_parent: None }
     }
 
     /// The same for a kind.
@@ -78,7 +79,7 @@ impl Input {
             Said::PaymentNotice(notice) => Told::PaymentNotice(notice),
             Said::StockBooked(answer) => Told::StockBooked(answer),
         };
-        Ok(Turn { id, at: self.at, told, trace_parent: self.trace_parent })
+        Ok(Turn { id, at: self.at, told, is_repeat: self.is_repeat, trace_parent: self.trace_parent })
     }
 }
 
@@ -89,11 +90,12 @@ pub(super) fn route(
     provider: &dyn PaymentProvider,
 ) -> Result<Incoming, Unroutable> {
     let unroutable = |error: String| Unroutable { reason: error };
-    let at = message.info().map(|info| from_server(info.published)).map_err(|error| unroutable(error.to_string()))?;
+    let info = message.info().map_err(|error| unroutable(error.to_string()))?;
+    let (at, is_repeat) = (from_server(info.published), info.delivered > 1);
     let subject: Subject =
         message.subject.parse().map_err(|error: common::ids::InvalidName| unroutable(error.to_string()))?;
     let trace_parent = message.headers.as_ref().and_then(|all| all.get(headers::TRACE_PARENT)).map(ToString::to_string);
-    let input = |said| Input { at, said, trace_parent: trace_parent.clone() };
+    let input = |said| Input { at, said, is_repeat, trace_parent: trace_parent.clone() };
     match (consumer.kind(), subject) {
         (ConsumerName::WorkerCommands, Subject::Command(workflow)) => {
             Ok(Incoming::ForWorkflow(workflow, input(Said::Command(message.payload.clone()))))

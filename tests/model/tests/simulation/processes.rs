@@ -97,7 +97,7 @@ impl Worker {
     }
 
     fn turn(&self, workflow: WorkflowRef, message: &Queued) -> Task<Result<(), AdvanceError>> {
-        let (id, at) = (workflow.id, message.at);
+        let (id, at, is_repeat) = (workflow.id, message.at, message.deliveries > 1);
         match workflow.kind {
             WorkflowKind::Checkout => {
                 let told = match &message.body {
@@ -107,14 +107,14 @@ impl Worker {
                 let lane = Arc::clone(&self.checkouts);
                 Box::pin(async move {
                     let Some(told) = told else { return Ok(()) };
-                    lane.advance(Turn { id, at, told, trace_parent: None }).await
+                    lane.advance(Turn { id, at, told, is_repeat, trace_parent: None }).await
                 })
             }
             WorkflowKind::Refund => {
                 let (told, lane) = (read(&message.body), Arc::clone(&self.refunds));
                 Box::pin(async move {
                     let Some(told) = told else { return Ok(()) };
-                    lane.advance(Turn { id, at, told, trace_parent: None }).await
+                    lane.advance(Turn { id, at, told, is_repeat, trace_parent: None }).await
                 })
             }
         }
