@@ -108,7 +108,7 @@ impl Follower {
     pub(crate) async fn if_any(nats: &Nats, live: &Live, id: WorkflowId) -> Result<(Self, bool), FollowError> {
         let mut follower = Self::of_new(nats, live, id);
         if !follower.take_what_was_heard(live)? {
-            if read::last(nats, StreamName::History, &Subject::History(checkout_ref(id))).await?.is_none() {
+            if follower.stored_revision().await? == 0 {
                 return Ok((follower, false));
             }
             follower.look().await?;
@@ -163,11 +163,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Read the history when there is more of it. To be asked for all of a subject a server walks over everything that was
-    /// stored since its first message, to be asked for the last one it does not.
-    async fn look_if_behind(&mut self) -> Result<(), FollowError> {
+    /// The newest record's sequence as it is stored; 0 when nothing is. Asked for all of a subject, a server walks over
+    /// everything that was stored since its first message; asked for the last one, it does not.
+    async fn stored_revision(&self) -> Result<u64, FollowError> {
         let last = read::last(&self.nats, StreamName::History, &Subject::History(checkout_ref(self.id))).await?;
-        if last.is_some_and(|record| record.sequence > self.revision()) {
+        Ok(last.map_or(0, |record| record.sequence))
+    }
+
+    /// Read the history when there is more of it.
+    async fn look_if_behind(&mut self) -> Result<(), FollowError> {
+        if self.stored_revision().await? > self.revision() {
             self.look().await?;
         }
         Ok(())

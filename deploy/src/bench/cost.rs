@@ -40,7 +40,8 @@ pub(super) struct Cost {
     pub(super) commits: BTreeMap<String, u64>,
     /// Messages of each stream that were stored in batches.
     pub(super) in_batches: BTreeMap<String, u64>,
-    /// Turns that found their history `at hand`, that read it from the `stream`, or that took themselves for the first (`assumed new`).
+    /// Turns that found their history `at hand`, that read it from the `stream`, or that took themselves for the first
+    /// (`assumed new`).
     pub(super) histories: BTreeMap<String, u64>,
 }
 
