@@ -14,7 +14,7 @@ use common::{
     nats::{
         Nats, Outgoing,
         append::{AppendError, append},
-        read::{ReadError, Stored, stretch},
+        read::{ReadError, Stored, ask_again, stretch},
     },
     record::{BrokenHistory, ChainEnd},
     streams::StreamName,
@@ -165,7 +165,7 @@ async fn ask_leader(nats: &Nats) -> Result<u64, LastUnknown> {
     let unavailable = |error: &dyn std::fmt::Display| LastUnknown::Unavailable(error.to_string());
     let name = StreamName::Inventory.as_str();
     let stream = nats.jetstream.get_stream_no_info(name).await.map_err(|error| unavailable(&error))?;
-    let info = stream.get_info().await.map_err(|error| unavailable(&error))?;
+    let info = ask_again(|| stream.get_info()).await.map_err(|error| unavailable(&error))?;
     Ok(info.state.last_sequence)
 }
 

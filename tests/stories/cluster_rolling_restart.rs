@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use stories::{Customers, Shop, ShopOptions, Witness, connect_to_node, replicas_agree};
 
-/// A gap that a customer would notice. The promise is two seconds, and it is not kept yet: an append that was sent to a node while
-/// it retired is given up after ten (`REQUEST_TIMEOUT`), and all that the inventory decides waits for it. Five runs of this
-/// story alone had gaps of 0.5, 10.1, 10.1, 10.3 and 10.1 s; where it is met twice in a row it is 20.1 s, and this fails.
-const NOTICED: Duration = Duration::from_secs(20);
+/// A gap that a customer would notice. FP16 asks for two seconds, which is not kept: an ack or an answer that never comes is
+/// waited for two seconds, a pull whose server is gone for three, and a stream stands still while its nodes elect a leader. Four
+/// runs of this story alone had gaps of 2.2 to 5.3 s; beside other stories everything takes longer.
+const NOTICED: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_is_hardly_noticed() {

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, RequestErrorKind};
+use async_nats::{HeaderMap, Request, RequestErrorKind, header};
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -80,6 +80,16 @@ const WRONG_LAST_SEQUENCE: [u64; 2] = [10071, 10164];
 const IN_PROCESS: u64 = 10158;
 /// Not stored, worth another try: no leader yet, too many requests, full, out of storage, JetStream warming up.
 const TRY_AGAIN: [u64; 7] = [10163, 10167, 10077, 10023, 10008, 10118, 10076];
+
+/// How long an ack is waited for before the outcome is called unknown and the message is sent again. A node that retires
+/// or loses the leadership takes publishes and never answers them, and a whole journal waits for the slowest ack of its
+/// unit. Less would be within what a busy disk takes for a commit; more is what customers wait for while a server is
+/// restarted (`cluster_rolling_restart`). The second copy of a guarded message is refused before anything is written,
+/// that of any other is harmless.
+const ACK_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the leader is waited for when it is asked what became of a message: whoever does not know sends again.
+const READ_BACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How the server answered one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +185,8 @@ pub(super) async fn publish_once(
     headers: HeaderMap,
     payload: Bytes,
 ) -> Answer {
-    match nats.client.request_with_headers(subject, headers, payload).await {
+    let request = Request::new().headers(headers).payload(payload).timeout(Some(ACK_WAIT));
+    match nats.client.send_request(subject, request).await {
         Ok(reply) => read_ack(&reply.payload, &nats.acked),
         Err(error) => match error.kind() {
             // Nobody listens on the subject: the stream has no leader at the moment, or does not exist.
@@ -214,7 +225,7 @@ impl Prepared {
         let record_id = Uuid::now_v7().as_hyphenated().to_string();
         headers.insert(headers::RECORD_ID, record_id.as_str());
         if let Some(expected) = expected {
-            headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
         Self { subject: subject.in_shard(shard).into(), headers, payload, expected, record_id }
     }
@@ -313,9 +324,11 @@ async fn read_back(nats: &impl Wire, stream: StreamName, message: &Prepared) -> 
         // Storing this one twice is harmless, so it is simply sent again.
         return ReadBack::NotStored;
     };
-    let last = match nats.last_at_leader(stream, message.subject.as_str()).await {
-        Ok(last) => last,
-        Err(error) => return ReadBack::Unreadable(error.reason),
+    let asked = nats.last_at_leader(stream, message.subject.as_str());
+    let last = match timeout(READ_BACK_WAIT, asked).await {
+        Ok(Ok(last)) => last,
+        Ok(Err(error)) => return ReadBack::Unreadable(error.reason),
+        Err(_) => return ReadBack::Unreadable("the leader did not say what the last message is".into()),
     };
     let (found, record_id) = last.map_or((0, None), |last| (last.sequence, last.record_id));
     if record_id.as_deref() == Some(&message.record_id) {

@@ -47,6 +47,18 @@ pub struct ReadError {
 /// As many messages as one request asks for; more are fetched by further requests.
 const BATCH: usize = 512;
 
+/// After so long without a word the question is put once more: a node that retires or dies takes questions and answers none of
+/// them. Once only, since a server that is slow because it is busy must not be given more to do.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Put a question that may be put twice, and hear the answer to the second one when the first one is not answered soon.
+pub async fn ask_again<Answer: Future>(ask: impl Fn() -> Answer) -> Answer::Output {
+    match timeout(ASK_AGAIN_AFTER, ask()).await {
+        Ok(answer) => answer,
+        Err(_) => ask().await,
+    }
+}
+
 /// A whole history, oldest first; empty when the workflow does not exist.
 ///
 /// # Errors
@@ -96,9 +108,7 @@ pub async fn newest(nats: &Nats, stream: StreamName, subject: &Subject) -> Resul
 pub async fn last(nats: &Nats, stream: StreamName, subject: &Subject) -> Result<Option<Stored>, ReadError> {
     let (stream, subject) = placed(nats, stream, subject);
     let request = serde_json::json!({ "last_by_subj": subject });
-    let answer = nats
-        .client
-        .request(direct_get(stream), request.to_string().into())
+    let answer = ask_again(|| nats.client.request(direct_get(stream), request.to_string().into()))
         .await
         .map_err(|error| ReadError { stream: stream.as_str(), reason: error.to_string() })?;
     match answer.status {
@@ -137,7 +147,7 @@ pub struct LastAtLeader {
 pub async fn last_at_leader(nats: &Nats, stream: StreamName, subject: &str) -> Result<Option<LastAtLeader>, ReadError> {
     let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
     let stream = nats.jetstream.get_stream_no_info(stream.as_str()).await.map_err(|error| failed(error.to_string()))?;
-    match stream.get_last_raw_message_by_subject(subject).await {
+    match ask_again(|| stream.get_last_raw_message_by_subject(subject)).await {
         Ok(message) => {
             let record_id = message.headers.get(headers::RECORD_ID).map(|id| id.as_str().to_owned());
             let redriven_from =
@@ -175,6 +185,19 @@ pub async fn stretch(
 
 /// A batched direct get.
 async fn several(nats: &Nats, stream: StreamName, request: &serde_json::Value) -> Result<Batch, ReadError> {
+    let (mut answers, first) = ask_again(|| ask_for_several(nats, stream, request)).await?;
+    let batch = collect(stream, first, &mut answers).await;
+    // The server may already have forgotten the subscription; the read is complete either way.
+    let _ = answers.unsubscribe().await;
+    batch
+}
+
+/// Where the answers come, and the first of them.
+async fn ask_for_several(
+    nats: &Nats,
+    stream: StreamName,
+    request: &serde_json::Value,
+) -> Result<(Subscriber, async_nats::Message), ReadError> {
     let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
     let inbox = nats.client.new_inbox();
     let mut answers = nats.client.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
@@ -182,17 +205,15 @@ async fn several(nats: &Nats, stream: StreamName, request: &serde_json::Value) -
         .publish_with_reply(direct_get(stream), inbox, request.to_string().into())
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let batch = collect(stream, &mut answers).await;
-    // The server may already have forgotten the subscription; the read is complete either way.
-    let _ = answers.unsubscribe().await;
-    batch
+    let first = next(&mut answers, REQUEST_TIMEOUT).await.map_err(failed)?;
+    Ok((answers, first))
 }
 
-async fn collect(stream: StreamName, answers: &mut Subscriber) -> Result<Batch, ReadError> {
+async fn collect(stream: StreamName, first: async_nats::Message, answers: &mut Subscriber) -> Result<Batch, ReadError> {
     let failed = |reason: String| ReadError { stream: stream.as_str(), reason };
     let (mut messages, mut more) = (Vec::new(), false);
+    let mut answer = first;
     loop {
-        let answer = next(answers, REQUEST_TIMEOUT).await.map_err(failed)?;
         match answer.status {
             None => {
                 more = number(&answer.headers, "Nats-Num-Pending").is_some_and(|pending| pending > 0);
@@ -207,6 +228,7 @@ async fn collect(stream: StreamName, answers: &mut Subscriber) -> Result<Batch, 
             }
             Some(status) => return Err(failed(format!("status {status}"))),
         }
+        answer = next(answers, REQUEST_TIMEOUT).await.map_err(failed)?;
     }
 }
 
@@ -238,4 +260,41 @@ fn parse(stream: StreamName, message: async_nats::Message) -> Result<Stored, Rea
         headers,
         payload: message.payload,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_not_answered_is_put_once_more() {
+        let (begun, asked) = (Instant::now(), Cell::new(0));
+        let answer = ask_again(|| {
+            asked.set(asked.get() + 1);
+            let first = asked.get() == 1;
+            async move { if first { pending().await } else { "answered" } }
+        });
+        assert_eq!((answer.await, asked.get(), begun.elapsed()), ("answered", 2, ASK_AGAIN_AFTER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_answered_in_time_is_put_once_and_the_second_one_is_waited_for() {
+        let asked = Cell::new(0);
+        let ask = |takes: Duration| {
+            let asked = &asked;
+            ask_again(move || {
+                asked.set(asked.get() + 1);
+                tokio::time::sleep(takes)
+            })
+        };
+        ask(ASK_AGAIN_AFTER / 2).await;
+        assert_eq!(asked.get(), 1);
+        let begun = Instant::now();
+        ask(ASK_AGAIN_AFTER * 4).await;
+        assert_eq!((asked.get(), begun.elapsed()), (3, ASK_AGAIN_AFTER * 5));
+    }
 }

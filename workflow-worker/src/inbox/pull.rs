@@ -30,7 +30,7 @@ const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
 /// The server says so often that the pull still stands. When another server has come to lead the consumer it does not know
 /// of the pull, and after two heartbeats missed it is made again: so long does a worker stand idle after a leader is lost.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_millis(1_500);
 
 /// Between two attempts after an error, so that a server in trouble is not hammered.
 const PAUSE: Duration = Duration::from_secs(1);
