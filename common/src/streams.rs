@@ -27,12 +27,14 @@ pub const DUE_TTL: Duration = Duration::from_secs(60 * 60);
 /// The sweep's own call bears the mark from where it may read, which saves the next worker a reading of all histories.
 pub const SWEEP_DUE_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A worker that has not acked or reported progress for this long is taken for dead, and its command goes to another.
-/// Longer than one provider call with its immediate retries; progress acks stretch it.
-pub const WORKER_ACK_WAIT: Duration = Duration::from_secs(30);
+/// A worker that has not acked or reported progress for this long is taken for dead, and its command goes to another. So
+/// long do customers wait for a worker that was killed, and for a delivery that was lost with the node that sent it
+/// (`cluster_rolling_restart`). A turn may last longer: it reports progress every three seconds.
+pub const WORKER_ACK_WAIT: Duration = Duration::from_secs(10);
 
-/// The inventory answers a group within milliseconds; a crashed instance's commands come back after this.
-pub const INVENTORY_ACK_WAIT: Duration = Duration::from_secs(10);
+/// The inventory answers a group within milliseconds, or after a leader change of some seconds; a crashed instance's commands
+/// come back after this, and so does an answer that was lost on its way: the command is answered once more.
+pub const INVENTORY_ACK_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the inventory's active instance may be silent before a stand-by takes over.
 pub const INVENTORY_PIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Long enough for a command of a killed worker to come back after the ack wait (30 s).
+/// Long enough for a command of a killed worker to come back after the ack wait (10 s).
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ask again and again until there is an answer.

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Longer than any take-over (ack wait 10 s, pin 5 s) on a busy machine.
+/// Longer than any take-over (ack wait 5 s, pin 5 s) on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What `std::process::abort` ends a process with.

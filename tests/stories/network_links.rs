@@ -14,7 +14,7 @@ use stories::{Customers, SKU, Service, Shop, ShopOptions, eventually, eventually
 /// A server that says nothing is left after at most this long: two unanswered pings at 5 s, and what was under way then.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// What the server has sent into a silent connection goes to somebody else after the ack wait (30 s), twice at most: the
+/// What the server has sent into a silent connection goes to somebody else after the ack wait (10 s), twice at most: the
 /// start, and the inventory's answer to it.
 const DELIVERED_AGAIN: Duration = Duration::from_secs(60);
 

@@ -30,7 +30,7 @@ use route::{Incoming, Unroutable};
 
 /// A turn that lasts longer than this tells the server that it is alive; a third of the ack wait, so that two of these
 /// may get lost.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The registry: one line for each kind of workflow.
 pub(crate) struct Lanes {

@@ -29,7 +29,7 @@ const PULL_ENTRIES: usize = 16;
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
 /// The server says so often that the pull still stands. When another server has come to lead the consumer it does not know
-/// of the pull, and after two heartbeats missed it is made again: so long does a worker stand idle after a leader is lost.
+/// of the pull, and after two heartbeats missed we make a new one: so long does a worker stand idle after a leader is lost.
 const HEARTBEAT: Duration = Duration::from_millis(1_500);
 
 /// Between two attempts after an error, so that a server in trouble is not hammered.
@@ -57,45 +57,45 @@ async fn take_all(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     loop {
-        match messages(inbox, name).await {
-            Ok(mut messages) => loop {
-                let next = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(()),
-                    next = messages.next() => next,
-                };
-                match next {
-                    Some(Ok(message)) => {
-                        pulled.fetch_add(1, Ordering::Relaxed);
-                        inbox.accept(name, message).await;
-                    }
-                    Some(Err(error)) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {
-                        // The server paused; the pull is made again by itself.
-                        tracing::info!(
-                            consumer = name.as_str(),
-                            stream = name.stream().as_str(),
-                            "the server missed a heartbeat"
-                        );
-                    }
-                    Some(Err(error)) => {
-                        tracing::warn!(consumer = name.as_str(), stream = name.stream().as_str(), %error, "pulling failed; trying again");
-                        break;
-                    }
-                    None => break,
-                }
-            },
-            Err(error) => {
-                tracing::warn!(
-                    consumer = name.as_str(),
-                    stream = name.stream().as_str(),
-                    error = format!("{error:#}"),
-                    "cannot pull; trying again"
-                );
-            }
-        }
+        let Err(error) = take_until_trouble(inbox, name, pulled, stop).await else { return Ok(()) };
+        let (consumer, stream, error) = (name.as_str(), name.stream().as_str(), format!("{error:#}"));
+        tracing::warn!(consumer, stream, error, "cannot pull; trying again");
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Take messages until asked to stop, or until an error of the consumer.
+async fn take_until_trouble(
+    inbox: &Arc<Inbox>,
+    name: ConsumerName,
+    pulled: &AtomicU64,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let consumer = consumer(inbox, name).await?;
+    loop {
+        let mut messages = messages(inbox, name, &consumer).await?;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                next = messages.next() => next,
+            };
+            match next.context("the pull has ended")? {
+                Ok(message) => {
+                    pulled.fetch_add(1, Ordering::Relaxed);
+                    inbox.accept(name, message).await;
+                }
+                Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {
+                    // The client only says so, and would leave it at that until the pull ends.
+                    let (consumer, stream) = (name.as_str(), name.stream().as_str());
+                    tracing::info!(consumer, stream, "the server missed two heartbeats: pulling anew");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -107,8 +107,11 @@ async fn consumer(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<Consumer<
     })
 }
 
-async fn messages(inbox: &Inbox, name: ConsumerName) -> anyhow::Result<pull::Stream> {
-    let consumer = consumer(inbox, name).await?;
+async fn messages(
+    inbox: &Inbox,
+    name: ConsumerName,
+    consumer: &Consumer<pull::Config>,
+) -> anyhow::Result<pull::Stream> {
     let most = if name == ConsumerName::WorkerLedger { PULL_ENTRIES } else { PULL };
     let priority = priority_in_part(inbox.priority, name.stream().part_place());
     let stream = consumer.stream().group(name.group()).priority(priority.into());
