@@ -21,7 +21,7 @@ pub struct Config {
     #[arg(long, env = "CHECKOUT_SWEEP_INTERVAL", default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
     pub sweep_interval: Duration,
     /// How late a deadline or an owed step may be before its workflow counts as forgotten and is nudged. The default is
-    /// four times the ack wait (30 s): the command of a worker that died has come back by then, so that nobody who lives
+    /// twelve times the ack wait (10 s): the command of a worker that died has come back by then, so that nobody who lives
     /// is overtaken.
     #[arg(long, env = "CHECKOUT_FORGOTTEN_AFTER", default_value = "120s", value_name = "TIME", value_parser = parse_duration)]
     pub forgotten_after: Duration,
