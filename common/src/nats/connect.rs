@@ -38,7 +38,8 @@ pub struct Nats {
 /// A peer that does not answer for two of these is taken for dead; the default would take minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// An unclean leader change takes 5 to 6 s; a request that is given up earlier would only be sent again.
+/// An unclean leader change takes 5 to 6 s; a request that is given up earlier would only be sent again. Where that is better
+/// than waiting, it is done on purpose: for acks by [`super::append`], for reads by [`super::read::ask_again`].
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connect, and keep the connection through everything: it is made again for ever when it breaks.
