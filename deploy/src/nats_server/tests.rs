@@ -38,6 +38,19 @@ async fn publish(jetstream: &jetstream::Context, subject: &'static str, text: &'
     acknowledged.await.expect("acknowledged").sequence
 }
 
+/// Publish until it is stored: while the nodes have not heard of a leader yet, nobody listens on the subject, and that may be
+/// so for a moment after the stream was made.
+async fn publish_to_a_cluster(jetstream: &jetstream::Context, subject: &'static str) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match jetstream.publish(subject, "".into()).await.expect("publish").await {
+            Ok(acknowledged) => return acknowledged.sequence,
+            Err(error) => assert!(Instant::now() < deadline, "two of three are enough, but: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn process_exists(pid: u32) -> bool {
     if !cfg!(target_os = "linux") {
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
@@ -169,7 +182,7 @@ async fn three_servers_form_a_cluster_that_survives_the_loss_of_one() {
     let mut nodes = NatsServer::start_cluster_for_test().await;
     let jetstream = jetstream_of(&nodes[0]).await;
     let mut stream = create_stream(&jetstream, 3).await;
-    assert_eq!(publish(&jetstream, "orders.1", "first").await, 1);
+    let first = publish_to_a_cluster(&jetstream, "orders.1").await;
 
     let cluster = stream.info().await.expect("info").cluster.clone().expect("a cluster");
     let leader = cluster.leader.expect("a leader");
@@ -177,15 +190,8 @@ async fn three_servers_form_a_cluster_that_survives_the_loss_of_one() {
     let lost = lost.filter(|&index| index != 0).unwrap_or(2);
     nodes[lost].kill().expect("it runs");
 
-    let deadline = Instant::now() + PATIENCE;
-    let sequence = loop {
-        let acknowledged = jetstream.publish("orders.2", "second".into()).await.expect("publish").await;
-        match acknowledged {
-            Ok(acknowledged) => break acknowledged.sequence,
-            Err(error) => assert!(Instant::now() < deadline, "two of three are enough, but: {error}"),
-        }
-    };
-    assert!(sequence >= 2);
+    let second = publish_to_a_cluster(&jetstream, "orders.2").await;
+    assert!(second > first, "{second} after {first}");
     nodes[lost].restart().await.expect("the lost node comes back");
 }
 
