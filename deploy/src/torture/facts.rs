@@ -1,6 +1,9 @@
 //! Everything that is judged: what is stored, what the provider has in its books, and what customers were told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -13,17 +16,26 @@ use common::{
     },
     streams::StreamName,
     subject::Subject,
+    time::Timestamp,
 };
 use payment_sandbox::session::Session;
 use reqwest::Client;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
-use super::{told::Told, watch::LastSequences};
+use super::{told::Told, watch::LastMessages};
 use crate::doctor::Finding;
 
 /// Messages per request.
 const BATCH: usize = 500;
+
+/// How long a replica may be behind what was seen of its stream: a healthy one is milliseconds behind, one whose node has just
+/// come back some seconds.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two reads of a replica that is behind.
+const REPLICA_PAUSE: Duration = Duration::from_millis(200);
 
 /// Sessions per page of the provider's books, the most that it gives.
 const PAGE: usize = 1_000;
@@ -47,8 +59,10 @@ pub(super) struct Facts {
     pub(super) sessions: Vec<Session>,
     /// The subjects of the webhooks that the provider was answered 2xx for.
     pub(super) delivered: BTreeSet<String>,
-    /// What the last sequences were, one look after the other.
-    pub(super) last_sequences: LastSequences,
+    /// What was the last message of a stream at some time.
+    pub(super) last_messages: LastMessages,
+    /// When each message of these streams was stored, by stream and sequence, as it is in the end.
+    pub(super) stored_at: BTreeMap<&'static str, BTreeMap<u64, Timestamp>>,
     /// What had not settled in time, in words.
     pub(super) unsettled: Vec<String>,
     /// What went wrong beyond the faults, in words.
@@ -71,22 +85,40 @@ pub(super) struct Letter {
 }
 
 impl Facts {
-    /// Read the streams.
+    /// Read the streams, as far as they were seen to go.
     pub(super) async fn read_streams(&mut self, nats: &Nats) -> anyhow::Result<()> {
         for part in nats.shards.streams(StreamName::History) {
-            for_each(nats, part, "history.>", |stored| {
+            for stored in self.read_grown(nats, part).await? {
                 if let Ok(Subject::History(workflow)) = stored.subject.parse() {
                     self.histories.entry(workflow).or_default().push(stored.payload);
                 }
-            })
-            .await?;
+            }
         }
-        for_each(nats, StreamName::Inventory, "inventory.ledger", |stored| self.ledger.push(stored.payload)).await?;
-        for_each(nats, StreamName::Webhooks, "webhook.>", |stored| {
-            self.webhooks.insert(stored.subject);
-        })
-        .await?;
+        let ledger = self.read_grown(nats, StreamName::Inventory).await?;
+        self.ledger = ledger.into_iter().map(|stored| stored.payload).collect();
+        let webhooks = self.read_grown(nats, StreamName::Webhooks).await?;
+        self.webhooks = webhooks.into_iter().map(|stored| stored.subject).collect();
         for_each(nats, StreamName::DeadLetters, "deadletter.>", |stored| self.letters.push(Letter::from(stored))).await
+    }
+
+    /// Everything in a stream that only grows. A replica may answer that is behind; for messages that were seen and never come it
+    /// is not waited for ever, so that they can be missed.
+    async fn read_grown(&mut self, nats: &Nats, stream: StreamName) -> anyhow::Result<Vec<Stored>> {
+        let seen = self.last_messages.get(stream.as_str());
+        let highest = seen.and_then(|seen| seen.last()).map_or(0, |last| last.sequence);
+        let deadline = Instant::now() + REPLICA_PATIENCE;
+        let messages = loop {
+            let mut messages = Vec::new();
+            for_each(nats, stream, ">", |stored| messages.push(stored)).await?;
+            let reached = messages.last().map_or(0, |stored| stored.sequence);
+            if reached >= highest || Instant::now() > deadline {
+                break messages;
+            }
+            sleep(REPLICA_PAUSE).await;
+        };
+        let times = messages.iter().map(|stored| (stored.sequence, stored.time)).collect();
+        self.stored_at.insert(stream.as_str(), times);
+        Ok(messages)
     }
 
     /// Read the provider's books, and which webhooks it has delivered.

@@ -227,7 +227,7 @@ async fn torture(
         () = stage.supervise() => (Duration::ZERO, Duration::ZERO),
     };
     all_over.cancel();
-    facts.last_sequences = watching.await.context("watch the streams")?;
+    facts.last_messages = watching.await.context("watch the streams")?;
 
     progress.step("reading what is left");
     for line in visits::articles(args.checkouts)? {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::subject::{DeadLetterArea, Subject};
 
 use super::{
-    super::{facts::Facts, visits::Way},
+    super::{facts::Facts, visits::Way, watch::LastMessage},
     Violations,
 };
 
@@ -26,12 +26,15 @@ pub(super) fn check(facts: &Facts, violations: &mut Violations) {
     }
 }
 
+/// Whatever was the last message of a stream once is the same message at the same place in the end. A server that had lost it
+/// would have nothing there, or what came later.
 fn sequences_only_grow(facts: &Facts, violations: &mut Violations) {
-    for (stream, seen) in &facts.last_sequences {
-        let fall = seen.windows(2).find(|pair| pair[1] < pair[0]);
-        if let Some([before, after]) = fall {
-            let text =
-                format!("its last sequence was {before}, and then {after}: the server has lost what it had acked");
+    for (stream, seen) in &facts.last_messages {
+        let stored_at = |sequence| facts.stored_at.get(stream).and_then(|times| times.get(&sequence)).copied();
+        let lost = seen.iter().find(|last| stored_at(last.sequence) != Some(last.at));
+        if let Some(LastMessage { sequence, at }) = lost {
+            let now = stored_at(*sequence).map_or("nothing".to_owned(), |later| format!("one of {later}"));
+            let text = format!("its last message was {sequence}, of {at}, and in the end there is {now} at its place");
             violations.add("sequences only grow", stream, text);
         }
     }

@@ -1,5 +1,7 @@
 //! Each check can fail: one paid checkout that nothing is wrong with, and every harm that can be done to it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use common::{
     contracts::{
@@ -25,6 +27,7 @@ use super::{
         facts::{Facts, Letter},
         told::{Answer, Asked, Told},
         visits::Way,
+        watch::LastMessage,
     },
     check,
 };
@@ -50,6 +53,10 @@ fn two_mugs() -> Vec<StockLine> {
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).expect("a small number")
+}
+
+fn last_message(sequence: i64) -> LastMessage {
+    LastMessage { sequence: sequence.unsigned_abs(), at: at(sequence) }
 }
 
 /// A history as a worker writes it, one record for each event.
@@ -164,7 +171,8 @@ fn good() -> Facts {
         webhooks: ["webhook.sandbox.evt_1".to_owned()].into(),
         sessions: vec![session(1, 0)],
         delivered: ["webhook.sandbox.evt_1".to_owned()].into(),
-        last_sequences: [("HISTORY", vec![0, 3, 3, 5])].into(),
+        last_messages: [("HISTORY", [3, 5].map(last_message).into())].into(),
+        stored_at: [("HISTORY", (1..6).map(|sequence: i64| (sequence.unsigned_abs(), at(sequence))).collect())].into(),
         ..Facts::default()
     }
 }
@@ -351,8 +359,15 @@ fn a_webhook_that_was_answered_and_is_not_stored_is_found() {
 }
 
 #[test]
-fn a_sequence_that_goes_back_is_found() {
-    assert_eq!(found(|facts| drop(facts.last_sequences.insert("HISTORY", vec![1, 5, 4, 6]))), ["sequences only grow"]);
+fn a_message_that_was_the_last_one_and_is_gone_or_another_is_found() {
+    let found = |harm: fn(&mut BTreeMap<u64, Timestamp>)| {
+        found(|facts| harm(facts.stored_at.get_mut("HISTORY").expect("when its messages were stored")))
+    };
+    assert_eq!(found(|stored| stored.retain(|sequence, _| *sequence != 5)), ["sequences only grow"]);
+    assert_eq!(found(|stored| stored.extend([(3, at(9))])), ["sequences only grow"]);
+    assert_eq!(found(BTreeMap::clear), ["sequences only grow"]);
+    // What was not the last one at any look is not known to have been there.
+    assert!(found(|stored| stored.retain(|sequence, _| *sequence != 4)).is_empty());
 }
 
 #[test]
