@@ -45,7 +45,7 @@ async fn publish_to_a_cluster(jetstream: &jetstream::Context, subject: &'static 
     loop {
         match jetstream.publish(subject, "".into()).await.expect("publish").await {
             Ok(acknowledged) => return acknowledged.sequence,
-            Err(error) => assert!(Instant::now() < deadline, "two of three are enough, but: {error}"),
+            Err(error) => assert!(Instant::now() < deadline, "most nodes are there, which is enough, but: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -182,7 +182,7 @@ async fn three_servers_form_a_cluster_that_survives_the_loss_of_one() {
     let mut nodes = NatsServer::start_cluster_for_test().await;
     let jetstream = jetstream_of(&nodes[0]).await;
     let mut stream = create_stream(&jetstream, 3).await;
-    let first = publish_to_a_cluster(&jetstream, "orders.1").await;
+    assert_eq!(publish_to_a_cluster(&jetstream, "orders.1").await, 1);
 
     let cluster = stream.info().await.expect("info").cluster.clone().expect("a cluster");
     let leader = cluster.leader.expect("a leader");
@@ -190,8 +190,7 @@ async fn three_servers_form_a_cluster_that_survives_the_loss_of_one() {
     let lost = lost.filter(|&index| index != 0).unwrap_or(2);
     nodes[lost].kill().expect("it runs");
 
-    let second = publish_to_a_cluster(&jetstream, "orders.2").await;
-    assert!(second > first, "{second} after {first}");
+    assert!(publish_to_a_cluster(&jetstream, "orders.2").await >= 2);
     nodes[lost].restart().await.expect("the lost node comes back");
 }
 
