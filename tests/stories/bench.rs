@@ -60,10 +60,10 @@ fn checkouts_that_start_at_a_rate_are_measured_from_when_they_were_to_start() {
 }
 
 #[test]
-fn a_server_that_stages_batches_in_memory_is_measured() {
-    let report = bench("--runs 1 --mode engine --in-flight 32 --batches-in-memory --warm-up 500ms --measure 2s");
+fn a_server_that_stages_batches_on_disk_is_measured() {
+    let report = bench("--runs 1 --mode engine --in-flight 32 --batches-on-disk --warm-up 500ms --measure 2s");
     let case = &report["cases"][0];
-    assert_eq!(case["case"]["batches_in_memory"], true, "{case}");
+    assert_eq!(case["case"]["batches_on_disk"], true, "{case}");
     assert!(case["runs"][0]["checkouts"].as_u64() > Some(0), "{case}");
 }
 

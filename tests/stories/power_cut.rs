@@ -83,8 +83,8 @@ async fn lost_in_a_power_cut(sync: SyncPolicy, batches: Batches) -> Option<(usiz
     };
     provision(&nats, &placement).await.expect("provision");
     if batches == Batches::InMemory {
-        let streams = stage_batches_in(memory.path(), &disk.folder().join("nats")).expect("stage batches elsewhere");
-        assert!(streams > 0, "no stream was led there");
+        let staging = stage_batches_in(memory.path(), &disk.folder().join("nats")).expect("stage batches elsewhere");
+        assert!(staging.led > 0 && staging.busy == 0, "{staging:?}");
     }
     // The streams themselves are on the disk in any case: this is about records.
     run("sync", &["--file-system", path(&disk.folder())]).expect("sync the disk");

@@ -67,8 +67,8 @@ pub(super) struct Case {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_waiting: Option<u32>,
     pub(super) skus: u32,
-    /// Whether the server stages atomic batches in memory.
-    pub(super) batches_in_memory: bool,
+    /// Whether the server stages atomic batches on disk, as it does when nobody has led it into memory.
+    pub(super) batches_on_disk: bool,
     pub(super) load: Load,
 }
 
@@ -82,7 +82,7 @@ impl Case {
             shards: Shards::ONE,
             max_waiting: None,
             skus: 100,
-            batches_in_memory: false,
+            batches_on_disk: false,
             load: Load::InFlight(in_flight),
         }
     }
@@ -99,8 +99,8 @@ impl Case {
         if self.shards != Shards::ONE {
             shop += &format!(", {} shards", self.shards);
         }
-        if self.batches_in_memory {
-            shop += ", batches in memory";
+        if self.batches_on_disk {
+            shop += ", batches on disk";
         }
         shop
     }

@@ -118,9 +118,10 @@ struct CasesArgs {
     /// In how many streams histories, and commands, are spread.
     #[arg(long, value_delimiter = ',', default_values_t = [Shards::ONE], value_name = "NUMBERS")]
     shards: Vec<Shards>,
-    /// Have the server stage atomic batches in memory (/dev/shm) instead of on disk. What is acknowledged is synced all the same.
+    /// Have the server stage atomic batches on disk, as it does by itself, instead of in memory (/dev/shm), as `cargo run` has it.
+    /// What is acknowledged is synced in both cases.
     #[arg(long)]
-    batches_in_memory: bool,
+    batches_on_disk: bool,
     #[command(flatten)]
     timing: TimingArgs,
     #[command(flatten)]
@@ -186,7 +187,7 @@ impl From<HotSkuArgs> for CasesArgs {
             skus: vec![1, 100],
             workers: vec![1],
             shards: vec![Shards::ONE],
-            batches_in_memory: false,
+            batches_on_disk: false,
             timing,
             output,
         }
@@ -213,7 +214,7 @@ impl CasesArgs {
                                 shards,
                                 max_waiting: None,
                                 skus,
-                                batches_in_memory: self.batches_in_memory,
+                                batches_on_disk: self.batches_on_disk,
                                 load,
                             }));
                         }

@@ -147,7 +147,7 @@ impl CaseResult {
                 case.skus,
                 case.workers,
                 case.shards,
-                if case.batches_in_memory { "\nbatches in memory" } else { "" }
+                if case.batches_on_disk { "\nbatches on disk" } else { "" }
             ),
             self.speeds(),
             times(&run.to_session),

@@ -24,9 +24,7 @@ use super::{
 };
 use crate::{
     catalogue::{CatalogueLine, seed},
-    nats_server::{
-        ClientPort, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports, stage_batches_in,
-    },
+    nats_server::{ClientPort, FindOptions, NatsServer, ServerConfig, StartOptions, find_or_install, free_ports},
     provision::provision,
     service_process::{Launcher, Process, Recipe, Service},
 };
@@ -39,9 +37,6 @@ const STOCK: u32 = 100_000_000;
 
 /// Starts that may wait at the gateway: more than there are in any case, so that none is refused.
 const MAX_WAITING: u32 = 20_000;
-
-/// A file system in memory that everybody may use.
-const SHARED_MEMORY: &str = "/dev/shm";
 
 /// From the first process to the first checkout.
 const OPENING_PATIENCE: Duration = Duration::from_secs(60);
@@ -61,8 +56,6 @@ pub(super) struct Stage {
     pub(super) gateway: SocketAddr,
     pub(super) sandbox: SocketAddr,
     folder: TempDir,
-    /// Where the server stages batches, unless on its disk.
-    _memory: Option<TempDir>,
     case: Case,
     launcher: Launcher,
     services: Vec<Service>,
@@ -79,7 +72,7 @@ impl Stage {
     /// A server with streams and a catalogue; no service runs yet.
     pub(super) async fn prepare(case: &Case, launcher: &Launcher) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("bench-").tempdir().context("create a folder for the run")?;
-        let server = start_server(case.sync, folder.path()).await?;
+        let mut server = start_server(case.sync, folder.path()).await?;
         let nats = connect(&NatsOptions { nats_url: server.client_url(), nats_creds: None }, "bench").await?;
         let durability = match case.sync {
             Durable::Always => Durability::SyncAlways,
@@ -90,7 +83,12 @@ impl Stage {
         let nats = nats.with_shards().await?;
         let articles = articles(case.skus)?;
         seed(&nats, &articles).await?;
-        let memory = if case.batches_in_memory { Some(stage_in_memory(&folder.path().join("nats"))?) } else { None };
+        if !case.batches_on_disk {
+            server
+                .stage_batches_in_memory()
+                .await
+                .context("lead batches into memory (--batches-on-disk: do without)")?;
+        }
         let log_dir = folder.path().join("logs");
         std::fs::create_dir_all(&log_dir).with_context(|| format!("create {}", log_dir.display()))?;
 
@@ -116,7 +114,6 @@ impl Stage {
             gateway,
             sandbox,
             folder,
-            _memory: memory,
             case,
             launcher,
             services,
@@ -255,14 +252,6 @@ pub(super) async fn start_server(sync: Durable, folder: &Path) -> anyhow::Result
     let config = ServerConfig::for_one_machine(&folder.join("nats"), ClientPort::Any)?;
     let config = ServerConfig { sync: sync.policy(), ..config };
     Ok(NatsServer::start(StartOptions::new(found.path, config)).await?)
-}
-
-/// The streams are there, and nobody uses them yet.
-fn stage_in_memory(store: &Path) -> anyhow::Result<TempDir> {
-    let memory = tempfile::Builder::new().prefix("bench-batches-").tempdir_in(SHARED_MEMORY);
-    let memory = memory.with_context(|| format!("create a folder in {SHARED_MEMORY}: it needs Linux"))?;
-    stage_batches_in(memory.path(), store).context("lead the server's batches into memory")?;
-    Ok(memory)
 }
 
 fn articles(count: u32) -> anyhow::Result<Vec<CatalogueLine>> {

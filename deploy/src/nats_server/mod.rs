@@ -43,7 +43,7 @@ pub use for_tests::RouteLinks;
 pub use port::free_ports;
 pub use process::{NatsServer, StartOptions};
 pub use source::NatsSource;
-pub use staging::stage_batches_in;
+pub use staging::{Staging, stage_batches_in};
 pub use version::{LEAST_VERSION, PINNED_VERSION, Version, require_recent};
 
 /// Receives one line for people at every step that takes time or makes a choice.

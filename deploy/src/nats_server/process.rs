@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::data_dir::{ClaimedDataDir, DataDir, POLL, STOP_LIMIT};
 use super::guard::Guard;
 use super::health::{self, Endpoints};
+use super::staging::{MemoryForBatches, Staging};
 use super::{ClientPort, NatsServerError, ServerConfig, port};
 use crate::signals::{freeze, send};
 
@@ -58,6 +59,8 @@ pub struct NatsServer {
     options: StartOptions,
     endpoints: Endpoints,
     running: Option<Running>,
+    /// Where batches are staged, unless on disk. Goes after the server.
+    memory: Option<MemoryForBatches>,
     claimed: ClaimedDataDir,
     /// Removed at the end, when the data is only for a test. Last, so that the server is gone by then.
     scratch: Option<TempDir>,
@@ -93,7 +96,7 @@ impl NatsServer {
         let (running, endpoints) = launch(&options, &claimed, scratch.as_ref()).await?;
         // A restart is for clients that know the address by now.
         options.config.client_port = ClientPort::Exactly(endpoints.client.port());
-        Ok(Self { options, endpoints, running: Some(running), claimed, scratch })
+        Ok(Self { options, endpoints, running: Some(running), memory: None, claimed, scratch })
     }
 
     /// The address for clients, the same after a restart: `nats://127.0.0.1:<port>`.
@@ -124,6 +127,22 @@ impl NatsServer {
     /// What it was started with, and its port since.
     pub fn start_options(&self) -> &StartOptions {
         &self.options
+    }
+
+    /// Has the server stage atomic batches in memory instead of on disk, for every stream that exists, from now on and after each
+    /// [`restart`](Self::restart). What is acknowledged is synced to the disk all the same (`staging.rs`).
+    ///
+    /// # Errors
+    /// When there is no file system in memory, as on any system but Linux, or a folder cannot be made: then they stay on disk.
+    pub async fn stage_batches_in_memory(&mut self) -> std::io::Result<Staging> {
+        let memory = match self.memory.take() {
+            Some(memory) => memory,
+            None => MemoryForBatches::of(self.claimed.data_dir())?,
+        };
+        let pid = self.pid().ok_or(std::io::ErrorKind::NotConnected)?;
+        let staging = memory.stage(pid, self.claimed.data_dir().path()).await?;
+        self.memory = Some(memory);
+        Ok(staging)
     }
 
     /// Waits until the server ends although nobody asked it to, and returns why as far as its log tells. May be
@@ -214,6 +233,12 @@ impl NatsServer {
         };
         self.running = Some(running);
         self.endpoints = endpoints;
+        // The server has removed its links. Without them it is slower, and nothing else.
+        if self.memory.is_some()
+            && let Err(error) = self.stage_batches_in_memory().await
+        {
+            tracing::warn!(%error, "nats-server stages its batches on disk");
+        }
         Ok(())
     }
 

@@ -101,6 +101,9 @@ pub struct TortureArgs {
     /// How many nats-servers there are: 1, or 3 in a cluster with three replicas of every stream.
     #[arg(long, default_value_t = 1, value_name = "1|3", value_parser = one_or_three)]
     pub nodes: u8,
+    /// Have a single server stage atomic batches on disk, as it does by itself, instead of in memory, as `cargo run` has it.
+    #[arg(long)]
+    pub batches_on_disk: bool,
     /// In how many streams histories, and commands, are spread.
     #[arg(long, default_value_t = Shards::ONE, value_name = "NUMBER")]
     pub shards: Shards,

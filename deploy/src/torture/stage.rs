@@ -83,7 +83,7 @@ impl Stage {
     /// Start everything and wait until it can be bought from.
     pub(super) async fn open(args: &TortureArgs, launcher: &Launcher, folder: &Path) -> anyhow::Result<Self> {
         common::service::tls::install_tls_provider();
-        let servers = start_servers(args.nodes, folder).await?;
+        let mut servers = start_servers(args.nodes, folder).await?;
         let urls: Vec<String> = servers.iter().map(NatsServer::client_url).collect();
         let nats = connect(&NatsOptions { nats_url: urls.join(","), nats_creds: None }, "torture").await?;
         let placement = Placement {
@@ -93,6 +93,13 @@ impl Stage {
             shards: args.shards,
         };
         provision(&nats, &placement).await?;
+        // The nodes of a cluster do that by themselves.
+        if let ([server], false) = (&mut servers[..], args.batches_on_disk) {
+            server
+                .stage_batches_in_memory()
+                .await
+                .context("lead batches into memory (--batches-on-disk: do without)")?;
+        }
         let nats = nats.with_shards().await?;
         if let Some(ack_wait) = args.ack_wait {
             shorten_ack_wait(&nats, ack_wait).await?;

@@ -165,7 +165,7 @@ async fn run_shop(
     monitoring_url: &str,
     articles: &[catalogue::CatalogueLine],
     progress: &Progress,
-    server: Option<&mut NatsServer>,
+    mut server: Option<&mut NatsServer>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     progress.step("provisioning the streams");
@@ -181,6 +181,11 @@ async fn run_shop(
     let shards = shards_there(nats).await;
     let placement = Placement { replicas: 1, storage_bytes: storage / 100 * PERCENT_FOR_STREAMS, durability, shards };
     provision(nats, &placement).await?;
+    if let Some(server) = server.as_deref_mut()
+        && let Err(error) = server.stage_batches_in_memory().await
+    {
+        tracing::info!(%error, "nats-server stages batches on disk, which takes longer");
+    }
     // Before anything is written: what is restored or damaged must not be built upon.
     HighWater::check(&high_water(args), nats, &shards.all_streams(&MARKED)).await?;
     let new = catalogue::seed(nats, articles).await?;
