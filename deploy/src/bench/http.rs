@@ -6,14 +6,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use common::ids::WorkflowId;
 use reqwest::{
-    Client, Response, StatusCode,
+    Client, Response, StatusCode, Url,
     header::{ETAG, IF_NONE_MATCH},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
@@ -24,9 +24,12 @@ use super::{
     stage::Stage,
 };
 
+/// Of so many checkouts one tells where its time has gone.
+const ONE_IN: u64 = 16;
+
 /// Drive checkouts and measure.
 pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> anyhow::Result<Run> {
-    let customers = Arc::new(Customers::of(stage).await?);
+    let customers = Arc::new(Customers::of(stage, Milestones::deaf(stage))?);
     super::report::measured(stage, case.load, measuring, move |flights, started| {
         let customers = Arc::clone(&customers);
         async move { customers.fly(&flights, started).await }
@@ -37,8 +40,8 @@ pub(super) async fn drive(stage: &Stage, case: &Case, measuring: Measuring) -> a
 /// Those who buy at the gateway and pay at the sandbox.
 pub(super) struct Customers {
     http: Client,
-    shop: String,
-    pay: String,
+    shop: Url,
+    pay: Url,
     skus: Vec<String>,
     next: AtomicU64,
     pub(super) milestones: Milestones,
@@ -65,6 +68,12 @@ struct Payment {
     session_id: String,
 }
 
+/// What a customer needs of how a checkout stands.
+#[derive(Debug, Deserialize)]
+struct Standing {
+    status: String,
+}
+
 impl Offered {
     pub(super) async fn read(answer: Response) -> anyhow::Result<Self> {
         let revision = revision(&answer).context("the answer to a start has an ETag")?;
@@ -73,39 +82,52 @@ impl Offered {
     }
 }
 
+/// What the customer with this number starts a checkout with.
+fn key(number: u64) -> String {
+    format!("bench-{number}")
+}
+
 fn revision(answer: &Response) -> Option<String> {
     Some(answer.headers().get(ETAG)?.to_str().ok()?.to_owned())
 }
 
 impl Customers {
-    pub(super) async fn of(stage: &Stage) -> anyhow::Result<Self> {
+    pub(super) fn of(stage: &Stage, milestones: Milestones) -> anyhow::Result<Self> {
         Ok(Self {
             http: stage.http.clone(),
-            shop: format!("http://{}/api/checkout_session", stage.gateway),
-            pay: format!("http://{}/api/submit_payment", stage.sandbox),
+            shop: format!("http://{}/api/checkout_session", stage.gateway).parse()?,
+            pay: format!("http://{}/api/submit_payment", stage.sandbox).parse()?,
             skus: stage.articles.iter().map(|article| article.product.sku.to_string()).collect(),
             next: AtomicU64::new(0),
-            milestones: Milestones::listen(stage).await?,
+            milestones,
         })
     }
 
-    /// The next one wants an article; whatever the gateway answers.
-    pub(super) async fn start(&self) -> anyhow::Result<Response> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    /// The number of the next one.
+    pub(super) fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A customer wants an article; whatever the gateway answers.
+    pub(super) async fn start(&self, number: u64) -> anyhow::Result<Response> {
         let sku = &self.skus[usize::try_from(number)? % self.skus.len()];
-        let request = self.http.post(&self.shop).header("Idempotency-Key", format!("bench-{number}"));
+        let request = self.http.post(self.shop.clone()).header("Idempotency-Key", key(number));
         request.json(&json!({ "items": [{ "sku": sku, "quantity": 1 }] })).send().await.context("start")
     }
 
     pub(super) async fn pay(&self, checkout: &Offered) -> anyhow::Result<()> {
         let session = json!({ "session_id": checkout.session_id });
-        let paid = self.http.post(&self.pay).json(&session).send().await.context("pay")?;
+        let paid = self.http.post(self.pay.clone()).json(&session).send().await.context("pay")?;
         ensure!(paid.status().is_success(), "a payment was answered {}", paid.status());
         Ok(())
     }
 
     async fn fly(&self, flights: &Flights, started: Instant) -> anyhow::Result<()> {
-        let answer = self.start().await?;
+        let number = self.next();
+        if number.is_multiple_of(ONE_IN) {
+            self.milestones.hear_of(WorkflowId::from_idempotency_key("", &key(number).parse()?)).await?;
+        }
+        let answer = self.start(number).await?;
         let status = answer.status();
         if status != StatusCode::CREATED {
             bail!("a start was answered {status}: {}", answer.text().await.unwrap_or_default());
@@ -121,19 +143,26 @@ impl Customers {
 
     /// Each long poll names what is known: one that did not would wait for what comes after a payment that it has missed.
     async fn until_paid(&self, Offered { id, mut revision, .. }: Offered) -> anyhow::Result<()> {
-        let url = format!("{}/{id}?wait=30", self.shop);
+        let mut url = self.shop.clone();
+        url.path_segments_mut().map_err(|()| anyhow!("{} is no place", self.shop))?.push(&id.to_string());
+        url.set_query(Some("wait=30"));
         loop {
-            let answer =
-                self.http.get(&url).header(IF_NONE_MATCH, &revision).send().await.context("ask how it stands")?;
+            let answer = self
+                .http
+                .get(url.clone())
+                .header(IF_NONE_MATCH, &revision)
+                .send()
+                .await
+                .context("ask how it stands")?;
             revision = self::revision(&answer).unwrap_or(revision);
             if answer.status() == StatusCode::NOT_MODIFIED {
                 continue;
             }
-            let view: Value = answer.json().await.context("read how it stands")?;
-            match view["status"].as_str() {
-                Some("paid") => return Ok(()),
-                Some("awaiting_payment" | "settling") => {}
-                other => bail!("checkout {id} was to be paid, but it is {other:?}"),
+            let standing: Standing = answer.json().await.context("read how it stands")?;
+            match standing.status.as_str() {
+                "paid" => return Ok(()),
+                "awaiting_payment" | "settling" => {}
+                other => bail!("checkout {id} was to be paid, but it is {other}"),
             }
         }
     }

@@ -21,7 +21,7 @@ use super::{
     cost::peak_memory,
     http::{Customers, Offered},
     latency::{Latency, Times, in_ms},
-    milestones::Told,
+    milestones::{Milestones, Told},
     open_loop::come_at_a_rate,
     raw::per_second,
     say,
@@ -85,8 +85,8 @@ pub(super) async fn run(args: &OverloadArgs, launcher: &Launcher) -> anyhow::Res
 }
 
 async fn overload(stage: &Stage, rate: u32, measure: Duration) -> anyhow::Result<Figures> {
-    let counter =
-        Arc::new(Counter { customers: Customers::of(stage).await?, accepted: Answers::new()?, shed: Answers::new()? });
+    let customers = Customers::of(stage, Milestones::listen(stage).await?)?;
+    let counter = Arc::new(Counter { customers, accepted: Answers::new()?, shed: Answers::new()? });
     let come = |due| {
         let counter = Arc::clone(&counter);
         async move { counter.come(due).await }
@@ -145,7 +145,7 @@ impl Answers {
 
 impl Counter {
     async fn come(&self, due: Instant) -> anyhow::Result<()> {
-        let answer = self.customers.start().await?;
+        let answer = self.customers.start(self.customers.next()).await?;
         match answer.status() {
             StatusCode::CREATED => {
                 self.accepted.note(due);
