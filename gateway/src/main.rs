@@ -11,7 +11,7 @@ use common::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The checkout's public API, its pages, and the door for payment webhooks.
 #[derive(Debug, Parser)]

@@ -15,7 +15,7 @@ use common::{
 use inventory_service::{Config, SERVICE};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Keeps the ledger of stock: requests in, stock moved once, answers out.
 #[derive(Debug, Parser)]

@@ -15,7 +15,7 @@ use common::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Takes commands, webhooks and wake-up calls, and carries checkouts to their end. Start as many as you like: they
 /// share the work, and what one that dies had begun comes to another.

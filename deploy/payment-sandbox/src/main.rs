@@ -6,7 +6,7 @@ use clap::Parser;
 use common::service::{shutdown, telemetry};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A payment provider to try the shop with: sessions, a payment page, signed webhooks, a fault script.
 #[derive(Parser)]

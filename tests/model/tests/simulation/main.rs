@@ -29,7 +29,7 @@ use world::{Outcome, play};
 
 /// As in the services. A seed is mostly small allocations: a fifth of its time goes there otherwise.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How long the suite plays new seeds, if `CHECKOUT_SIMULATION_SECONDS` does not say otherwise.
 const SECONDS: u64 = 20;
