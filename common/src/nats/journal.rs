@@ -14,7 +14,7 @@ use std::{
 
 use async_nats::header;
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -35,6 +35,9 @@ const MAX_UNIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Appends that may wait for their unit before callers have to wait too: memory stays bounded.
 const MAX_WAITING: usize = 4_096;
+
+/// Units of one journal under way at the same time.
+const MOST_UNDER_WAY: usize = 2;
 
 /// Below this a batch has never paid, on any disk that we measured.
 const SMALLEST_BATCH: usize = 4;
@@ -137,7 +140,6 @@ impl Journal {
                 patience,
                 fold,
                 batches_allowed: stream.config().allow_atomic_publish,
-                costs: CommitCosts::default(),
             };
             tokio::spawn(committer.run(receiver));
             gathering
@@ -163,6 +165,9 @@ impl Journal {
     }
 }
 
+/// How a unit was committed, of how many messages, and how long it took.
+type Taken = (Method, usize, Duration);
+
 struct Committer {
     nats: Nats,
     stream: StreamName,
@@ -170,34 +175,71 @@ struct Committer {
     patience: Duration,
     fold: Option<Fold>,
     batches_allowed: bool,
-    costs: CommitCosts,
 }
 
 impl Committer {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Gathered>) {
-        let mut gathered = Vec::with_capacity(MAX_UNIT);
-        while receiver.recv_many(&mut gathered, MAX_UNIT).await > 0 {
-            let unit = match self.fold {
-                Some(fold) if gathered.len() > 1 => folded(std::mem::take(&mut gathered), fold, self.shard),
-                _ => gathered.drain(..).map(|gathered| Waiting::new(gathered, self.shard)).collect(),
-            };
-            for unit in within_bytes(unit) {
-                self.commit(unit).await;
+    async fn run(self, mut receiver: mpsc::Receiver<Gathered>) {
+        let mut costs = CommitCosts::default();
+        let (mut under_way, mut begun) = (FuturesUnordered::new(), 0_u64);
+        loop {
+            while self.may_begin(under_way.len(), receiver.len(), &costs) {
+                let mut gathered = Vec::with_capacity(receiver.len().clamp(1, MAX_UNIT));
+                if receiver.recv_many(&mut gathered, MAX_UNIT).await == 0 {
+                    return;
+                }
+                begun += 1;
+                let began_alone = under_way.is_empty().then_some(begun);
+                let units = self.units(gathered, &mut costs);
+                under_way.push(self.numbered(began_alone, units));
+            }
+            // Beside another one a unit takes longer, which says nothing about the method.
+            if let Some((Some(number), taken)) = under_way.next().await
+                && number == begun
+            {
+                taken.into_iter().for_each(|(method, messages, took)| costs.learn(method, messages, took));
             }
         }
     }
 
-    async fn commit(&mut self, unit: Vec<Waiting>) {
-        let messages = unit.len();
-        let method =
-            if self.batches_allowed && can_be_a_batch(&unit) { self.costs.choose(messages) } else { Method::Singles };
-        let started = Instant::now();
-        match method {
-            Method::Singles => self.commit_one_by_one(unit).await,
-            Method::Batch => self.commit_as_batch(unit).await,
+    async fn numbered(&self, number: Option<u64>, units: Vec<(Method, Vec<Waiting>)>) -> (Option<u64>, Vec<Taken>) {
+        (number, self.commit_each(units).await)
+    }
+
+    /// Whether another unit is begun. A full one does not wait for the one before: it is on the wire while the server commits
+    /// that one. None of them is about what another one is about: a guarded message is only written when what it follows is
+    /// stored, and what is folded goes one unit after the other.
+    fn may_begin(&self, under_way: usize, waiting: usize, costs: &CommitCosts) -> bool {
+        let is_beside_others =
+            under_way < MOST_UNDER_WAY && waiting >= MAX_UNIT && self.fold.is_none() && costs.are_known(MAX_UNIT);
+        under_way == 0 || is_beside_others
+    }
+
+    /// What has gathered, as units with the way in which each is committed.
+    fn units(&self, gathered: Vec<Gathered>, costs: &mut CommitCosts) -> Vec<(Method, Vec<Waiting>)> {
+        let unit = match self.fold {
+            Some(fold) if gathered.len() > 1 => folded(gathered, fold, self.shard),
+            _ => gathered.into_iter().map(|gathered| Waiting::new(gathered, self.shard)).collect(),
+        };
+        let mut with_method = |unit: Vec<Waiting>| {
+            let may_be_a_batch = self.batches_allowed && can_be_a_batch(&unit);
+            (if may_be_a_batch { costs.choose(unit.len()) } else { Method::Singles }, unit)
+        };
+        within_bytes(unit).into_iter().map(&mut with_method).collect()
+    }
+
+    /// One unit after the other; how many messages each had, and how long it took.
+    async fn commit_each(&self, units: Vec<(Method, Vec<Waiting>)>) -> Vec<Taken> {
+        let mut taken = Vec::with_capacity(units.len());
+        for (method, unit) in units {
+            let (messages, started) = (unit.len(), Instant::now());
+            match method {
+                Method::Singles => self.commit_one_by_one(unit).await,
+                Method::Batch => self.commit_as_batch(unit).await,
+            }
+            taken.push((method, messages, started.elapsed()));
+            count(self.stream, method, messages);
         }
-        self.costs.learn(method, messages, started.elapsed());
-        count(self.stream, method, messages);
+        taken
     }
 
     /// All at once on the wire, each on its own for the server.
@@ -360,6 +402,12 @@ struct SizeCosts {
 }
 
 impl CommitCosts {
+    /// Whether units of this size have been committed both ways.
+    fn are_known(&self, messages: usize) -> bool {
+        let SizeCosts { singles, batch, .. } = self.by_size[size_class(messages)];
+        singles.is_some() && batch.is_some()
+    }
+
     fn choose(&mut self, messages: usize) -> Method {
         if messages < SMALLEST_BATCH {
             return Method::Singles;
