@@ -363,7 +363,7 @@ fn common_headers(asked: &Asked) -> NatsHeaders {
     let mut headers = NatsHeaders::new();
     headers.insert(headers::SENDER, "gateway");
     // The server in front has put a valid one there.
-    if let Some(trace) = asked.headers.get(headers::TRACE_PARENT).and_then(|value| value.to_str().ok()) {
+    if let Some(trace) = asked.headers.get(headers::TRACE_PARENT_IN_HTTP).and_then(|value| value.to_str().ok()) {
         headers.insert(headers::TRACE_PARENT, trace);
     }
     headers

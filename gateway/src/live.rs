@@ -125,13 +125,13 @@ impl Live {
     }
 
     fn take(&self, message: &Message) {
-        let Some(sequence) = number(message, async_nats::header::NATS_SEQUENCE.as_ref()) else { return };
+        let Some(sequence) = number(message, async_nats::header::NATS_SEQUENCE) else { return };
         let is_first = number(message, headers::INDEX) == Some(0);
         let workflow = match message.subject.parse() {
             Ok(Subject::LiveHistory(workflow)) => Some(workflow),
             _ => None,
         };
-        let stream = header(message, async_nats::header::NATS_STREAM.as_ref()).and_then(StreamName::of_name);
+        let stream = header(message, async_nats::header::NATS_STREAM).and_then(StreamName::of_name);
         let mut state = self.lock();
         let heard = state.heard.entry(stream.unwrap_or(StreamName::History)).or_default();
         if heard.note(workflow, sequence, is_first, &message.payload) {
@@ -181,11 +181,11 @@ impl Drop for Watch {
     }
 }
 
-fn header<'message>(message: &'message Message, name: &str) -> Option<&'message str> {
+fn header(message: &Message, name: async_nats::HeaderName) -> Option<&str> {
     message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
 }
 
-fn number(message: &Message, name: &str) -> Option<u64> {
+fn number(message: &Message, name: async_nats::HeaderName) -> Option<u64> {
     header(message, name)?.parse().ok()
 }
 

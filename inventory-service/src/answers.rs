@@ -216,7 +216,7 @@ mod tests {
         incoming.insert(headers::TRACE_PARENT, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         let command = CheckoutCommand::StockAnswer { answer: StockAnswer::Reserved {} };
         let headers = answer_headers(&command, Some(&incoming));
-        let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+        let text = |name: async_nats::HeaderName| headers.get(name).map(|value| value.as_str().to_owned());
         assert_eq!(text(headers::TYPE).as_deref(), Some("stock_answer"));
         assert_eq!(text(headers::SENDER).as_deref(), Some(SERVICE));
         assert!(text(headers::TRACE_PARENT).is_some_and(|trace| trace.starts_with("00-0af7")));

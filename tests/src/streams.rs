@@ -30,7 +30,9 @@ pub struct Parked {
 
 impl From<Stored> for Parked {
     fn from(stored: Stored) -> Self {
-        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+        let header = |name: async_nats::HeaderName| {
+            stored.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
+        };
         Self {
             area: stored.subject.trim_start_matches("deadletter.").to_owned(),
             reason: header(headers::REASON),

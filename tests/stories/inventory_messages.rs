@@ -26,7 +26,9 @@ async fn a_command_that_cannot_be_read_is_parked_with_its_reason_and_the_others_
     warehouse.all_commands_are_done().await;
     let parked = warehouse.dead_letters().await;
     assert_eq!(parked.len(), 1);
-    let header = |name: &str| parked[0].headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    let header = |name: async_nats::HeaderName| {
+        parked[0].headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
+    };
     assert_eq!(parked[0].payload.as_ref(), br#"{"type":"teleport"}"#);
     assert_eq!(header(headers::ORIGINAL_SUBJECT), subject.to_string());
     assert_eq!(header(headers::TYPE), "teleport");

@@ -248,7 +248,7 @@ async fn read_on(nats: &Nats, known: &mut Known) -> anyhow::Result<usize> {
 
 /// What a record's headers say of its workflow; `None` when it is done.
 fn opened(record: &read::Stored, part: usize) -> Option<Open> {
-    let header = |name: &str| record.headers.get(name).map(async_nats::HeaderValue::as_str);
+    let header = |name: async_nats::HeaderName| record.headers.get(name).map(async_nats::HeaderValue::as_str);
     let next = header(headers::NEXT).unwrap_or("run");
     (next != "done").then(|| Open {
         part,

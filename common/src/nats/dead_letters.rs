@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, jetstream};
+use async_nats::{HeaderMap, HeaderName, jetstream};
 use bytes::Bytes;
 
 use super::{
@@ -113,31 +113,31 @@ pub async fn settle(nats: &Nats, letter: u64, settlement: &Settlement) -> Result
 fn kept_headers(original: Option<&HeaderMap>) -> (HeaderMap, bool) {
     let (mut kept, mut bytes, mut all) = (HeaderMap::new(), 0, true);
     for (name, values) in original.into_iter().flat_map(HeaderMap::iter) {
-        let name: &str = name.as_ref();
-        if is_the_server_s(name) || OURS.contains(&name) {
+        if is_the_server_s(name) || OURS.contains(name) {
             continue;
         }
-        let name = if name == headers::RECORD_ID { headers::ORIGINAL_RECORD_ID } else { name };
+        let name = if *name == headers::RECORD_ID { &headers::ORIGINAL_RECORD_ID } else { name };
+        let name_bytes = AsRef::<str>::as_ref(name).len();
         for value in values {
             let line = one_line(value.as_str());
             all &= line == value.as_str();
-            bytes += name.len() + line.len() + "\r\n: ".len();
+            bytes += name_bytes + line.len() + "\r\n: ".len();
             if bytes > MOST_ORIGINAL_HEADERS {
                 return (kept, false);
             }
-            kept.append(name, line.as_str());
+            kept.append(name.clone(), line.as_str());
         }
     }
     (kept, all)
 }
 
 /// Headers that say something to the server, or were written by it.
-fn is_the_server_s(name: &str) -> bool {
-    name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"))
+fn is_the_server_s(name: &HeaderName) -> bool {
+    AsRef::<str>::as_ref(name).get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"))
 }
 
 /// Headers of a letter that are not the original's. A letter that came from a redriven letter gets its own.
-const OURS: [&str; 8] = [
+const OURS: [HeaderName; 8] = [
     headers::ORIGINAL_SUBJECT,
     headers::ORIGINAL_STREAM,
     headers::ORIGINAL_SEQUENCE,
@@ -153,9 +153,8 @@ const OURS: [&str; 8] = [
 pub fn original_headers(letter: &HeaderMap) -> HeaderMap {
     let mut original = HeaderMap::new();
     for (name, values) in letter.iter() {
-        let name: &str = name.as_ref();
-        if !is_the_server_s(name) && !OURS.contains(&name) && name != headers::RECORD_ID {
-            values.iter().for_each(|value| original.append(name, value.clone()));
+        if !is_the_server_s(name) && !OURS.contains(name) && *name != headers::RECORD_ID {
+            values.iter().for_each(|value| original.append(name.clone(), value.clone()));
         }
     }
     original
@@ -193,9 +192,9 @@ mod tests {
         let mut original = HeaderMap::new();
         for (name, value) in [
             (headers::TYPE, "start"),
-            ("Answer-To", "_INBOX.a"),
-            ("Nats-Expected-Last-Subject-Sequence", "0"),
-            ("nats-rollup", "all"),
+            (headers::ANSWER_TO, "_INBOX.a"),
+            (async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0"),
+            (HeaderName::from_static("nats-rollup"), "all"),
             (headers::RECORD_ID, "the first"),
             (headers::REDRIVEN_FROM, "3"),
         ] {
@@ -208,7 +207,7 @@ mod tests {
         letter.insert(headers::REASON, "why");
         let again = original_headers(&letter);
         let names: std::collections::BTreeSet<&str> = again.iter().map(|(name, _)| name.as_ref()).collect();
-        assert_eq!(names, ["Answer-To", headers::TYPE].into());
+        assert_eq!(names, ["Answer-To", "Checkout-Type"].into());
     }
 
     #[test]

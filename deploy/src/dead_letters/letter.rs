@@ -96,7 +96,7 @@ impl Filter {
 
 impl Letter {
     fn read(stored: Stored) -> Self {
-        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned());
+        let header = |name: async_nats::HeaderName| stored.headers.get(name).map(|value| value.as_str().to_owned());
         let original_subject = header(headers::ORIGINAL_SUBJECT).unwrap_or_default();
         Self {
             sequence: stored.sequence,

@@ -40,7 +40,7 @@ impl DeadLetters {
             self.waiting.remove(&letter);
             return;
         }
-        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned());
+        let header = |name: async_nats::HeaderName| stored.headers.get(name).map(|value| value.as_str().to_owned());
         let reason = header(headers::REASON).unwrap_or_else(|| "no reason given".into());
         self.waiting.insert(stored.sequence, (stored.subject.clone(), reason));
         self.origins.extend(header(headers::ORIGINAL_SUBJECT));

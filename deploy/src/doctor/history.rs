@@ -148,7 +148,7 @@ impl<W: Workflow> Replay<W> {
     }
 }
 
-fn header<'a>(stored: &'a Stored, name: &str) -> Option<&'a str> {
+fn header(stored: &Stored, name: async_nats::HeaderName) -> Option<&str> {
     stored.headers.get(name).map(async_nats::HeaderValue::as_str)
 }
 

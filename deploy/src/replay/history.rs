@@ -32,7 +32,7 @@ pub(super) struct OwedHeaders {
 
 impl From<Stored> for StoredBytes {
     fn from(stored: Stored) -> Self {
-        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned());
+        let header = |name: async_nats::HeaderName| stored.headers.get(name).map(|value| value.as_str().to_owned());
         let headers = OwedHeaders { next: header(headers::NEXT), wait_until: header(headers::WAIT_UNTIL) };
         Self { sequence: stored.sequence, payload: stored.payload, headers }
     }

@@ -137,7 +137,9 @@ impl Facts {
 
 impl From<Stored> for Letter {
     fn from(stored: Stored) -> Self {
-        let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+        let header = |name: async_nats::HeaderName| {
+            stored.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
+        };
         Self {
             origin: header(headers::ORIGINAL_SUBJECT),
             reason: header(headers::REASON),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::{HeaderMap, Message, header};
+use async_nats::{HeaderMap, HeaderName, Message, header};
 use bytes::Bytes;
 use common::{headers, nats::Nats, subject::Subject};
 use futures_util::StreamExt as _;
@@ -22,7 +22,7 @@ use super::schedule::Area;
 const KEPT: usize = 2_000;
 
 /// Marks what was sent again, so that it is not taken for the services' own.
-const AGAIN: &str = "Torture-Again";
+const AGAIN: HeaderName = HeaderName::from_static("Torture-Again");
 
 /// What is heard.
 const SUBJECTS: [(&str, Area); 3] =
@@ -81,10 +81,10 @@ impl Overheard {
 
 impl Heard {
     fn keep(&self, area: Area, message: Message) {
-        let text = |name: &str| message.headers.as_ref().and_then(|all| all.get(name)).map(ToString::to_string);
+        let text = |name: HeaderName| message.headers.as_ref().and_then(|all| all.get(name)).map(ToString::to_string);
         // What services ask at their start to learn what they may do expects a stream that does not exist: no stream has
         // taken it, and sent again without that it would be.
-        let was_never_stored = text(header::NATS_EXPECTED_STREAM.as_ref()).is_some();
+        let was_never_stored = text(header::NATS_EXPECTED_STREAM).is_some();
         if text(AGAIN).is_some() || was_never_stored {
             return;
         }
@@ -139,10 +139,10 @@ fn again(area: Area, message: Message) -> (async_nats::Subject, HeaderMap, Bytes
 mod tests {
     use super::*;
 
-    fn command(headers: &[(&str, &str)]) -> Message {
+    fn command(headers: &[(HeaderName, &str)]) -> Message {
         let mut all = HeaderMap::new();
         for (name, value) in headers {
-            all.insert(*name, *value);
+            all.insert(name.clone(), *value);
         }
         Message {
             subject: "command.checkout.0198c0de-0000-7000-8000-00000000000a".into(),
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    fn heard(headers: &[(&str, &str)]) -> usize {
+    fn heard(headers: &[(HeaderName, &str)]) -> usize {
         let heard = Heard::default();
         heard.keep(Area::Commands, command(headers));
         heard.choose(Area::Commands, 9, 0).len()
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn only_what_a_service_has_stored_is_sent_again() {
-        assert_eq!(heard(&[(headers::TYPE, "start"), ("Nats-Expected-Last-Subject-Sequence", "0")]), 1);
-        assert_eq!(heard(&[("Nats-Expected-Stream", "PERMISSION-CHECK")]), 0);
+        assert_eq!(heard(&[(headers::TYPE, "start"), (header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0")]), 1);
+        assert_eq!(heard(&[(header::NATS_EXPECTED_STREAM, "PERMISSION-CHECK")]), 0);
         assert_eq!(heard(&[(headers::TYPE, "start"), (AGAIN, "true")]), 0);
     }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_says_nothing_of_the_first_time_and_a_call_has_no_body() {
-        let message = command(&[(headers::TYPE, "start"), ("Nats-Expected-Last-Subject-Sequence", "0")]);
+        let message = command(&[(headers::TYPE, "start"), (header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "0")]);
         let (subject, sent, payload) = again(Area::Commands, message.clone());
         assert_eq!((subject.as_str(), &payload[..]), (message.subject.as_str(), &b"{}"[..]));
         assert!(sent.get("Nats-Expected-Last-Subject-Sequence").is_none() && sent.get(headers::TYPE).is_some());

@@ -95,7 +95,9 @@ impl Look {
                 for stored in &batch.messages {
                     *next = stored.sequence + 1;
                     let Ok(Subject::History(workflow)) = stored.subject.parse() else { continue };
-                    let text = |name: &str| stored.headers.get(name).map(ToString::to_string).unwrap_or_default();
+                    let text = |name: async_nats::HeaderName| {
+                        stored.headers.get(name).map(ToString::to_string).unwrap_or_default()
+                    };
                     if text(headers::NEXT) == "done" {
                         self.open.remove(&workflow);
                     } else {

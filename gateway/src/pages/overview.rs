@@ -199,7 +199,7 @@ fn history_of(stored: &Stored) -> Option<WorkflowRef> {
     }
 }
 
-fn header<'a>(stored: &'a Stored, name: &str) -> Option<&'a str> {
+fn header(stored: &Stored, name: async_nats::HeaderName) -> Option<&str> {
     stored.headers.get(name).map(|value| value.as_str())
 }
 
@@ -278,10 +278,15 @@ mod tests {
     use super::*;
     use crate::pages::samples;
 
-    fn stored(sequence: u64, subject: String, headers: &[(&str, &str)], payload: impl Into<bytes::Bytes>) -> Stored {
+    fn stored(
+        sequence: u64,
+        subject: String,
+        headers: &[(async_nats::HeaderName, &str)],
+        payload: impl Into<bytes::Bytes>,
+    ) -> Stored {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.insert(*name, *value);
+            map.insert(name.clone(), *value);
         }
         let time = samples::at(i64::try_from(sequence).expect("small"));
         Stored { sequence, subject, time, headers: map, payload: payload.into() }

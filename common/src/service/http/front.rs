@@ -22,7 +22,7 @@ use super::{
     problem::PROBLEM_JSON,
     trace_context::trace_parent,
 };
-use crate::headers::TRACE_PARENT;
+use crate::headers::TRACE_PARENT_IN_HTTP;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -88,7 +88,7 @@ where
         );
         request.extensions_mut().insert(client);
         if let Ok(value) = HeaderValue::try_from(trace_parent) {
-            request.headers_mut().insert(TRACE_PARENT, value);
+            request.headers_mut().insert(TRACE_PARENT_IN_HTTP, value);
         }
         let routes = self.routes.clone();
         Box::pin(answer(routes, row, request, request_id).instrument(span))

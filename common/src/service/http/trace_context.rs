@@ -3,12 +3,12 @@
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use crate::headers::TRACE_PARENT;
+use crate::headers::TRACE_PARENT_IN_HTTP;
 
 /// The `traceparent` to pass on: the caller's trace with a new parent (this hop), or a new trace.
 #[must_use]
 pub fn trace_parent(headers: &HeaderMap) -> String {
-    let given = headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()).and_then(trace_and_flags);
+    let given = headers.get(TRACE_PARENT_IN_HTTP).and_then(|value| value.to_str().ok()).and_then(trace_and_flags);
     let new_trace = Uuid::now_v7().simple().to_string();
     let (trace, flags) = given.unwrap_or((&new_trace, "00"));
     // The second half of a version 7 UUID is random.
@@ -39,7 +39,7 @@ mod tests {
 
     fn given(text: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(TRACE_PARENT, text.parse().expect("a header value"));
+        headers.insert(TRACE_PARENT_IN_HTTP, text.parse().expect("a header value"));
         headers
     }
 
