@@ -2,7 +2,7 @@
 //! once or refused, and whoever stored it knows.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -241,6 +241,46 @@ async fn a_unit_whose_acks_were_lost_is_stored_once(#[values(1, 3)] nodes: usize
             assert_eq!(stage.stored(*workflow).await, [(sequence, Bytes::from_static(b"mine"))]);
         }
     }
+}
+
+/// Full units are committed two at a time. The connection goes in the middle: each record is stored once, and its writer knows.
+#[rstest]
+#[tokio::test]
+async fn full_units_beside_each_other_are_stored_once(#[values(1, 3)] nodes: usize) {
+    const AT_ONCE: usize = 3_000;
+    let stage = Stage::set(nodes).await;
+    let journal = Journal::start(stage.writer.clone(), StreamName::History, PATIENCE);
+    let append_all = async || {
+        let workflows: Vec<WorkflowRef> = (0..AT_ONCE).map(|_| workflow()).collect();
+        let appended = join_all(workflows.iter().map(|workflow| journal.append(record(*workflow, "{}", 0)))).await;
+        let sequences = appended.into_iter().map(|appended| appended.expect("it is stored, and the writer knows"));
+        workflows.iter().map(|workflow| Subject::History(*workflow).to_string()).zip(sequences).collect::<Vec<_>>()
+    };
+    // Until both ways are known, each unit goes alone.
+    let mut told: BTreeMap<String, u64> = append_all().await.into_iter().collect();
+    let (more, ()) = tokio::join!(append_all(), async {
+        let reached = |sequence: u64| sequence > (AT_ONCE + AT_ONCE / 4) as u64;
+        let under_way = async || {
+            let stream = stage.observer.jetstream.get_stream(StreamName::History.as_str()).await.ok()?;
+            reached(stream.cached_info().state.last_sequence).then_some(())
+        };
+        eventually("it is under way", under_way).await;
+        stage.link.cut();
+    });
+    told.extend(more);
+    let mut stored = BTreeMap::new();
+    let mut from = 1;
+    loop {
+        let stretch = read::stretch(&stage.observer, StreamName::History, from, 500, ">").await.expect("read");
+        for record in stretch.messages {
+            from = record.sequence + 1;
+            assert_eq!(stored.insert(record.subject, record.sequence), None, "stored twice");
+        }
+        if !stretch.more && stored.len() == told.len() {
+            break;
+        }
+    }
+    assert_eq!(stored, told);
 }
 
 /// The losers of a race get one of two codes: 10071, and on a replicated stream nearly always 10164. Both mean: read again.

@@ -102,6 +102,45 @@ async fn a_long_poll_ends_with_the_change_or_with_the_time() {
     shop.is_healthy().await;
 }
 
+/// Whoever only wants to know how it ends asks once, on any gateway, whatever is known and whatever happens before.
+#[tokio::test]
+async fn a_long_poll_until_the_end_is_answered_with_the_end() {
+    let shop = open().await;
+    let checkout = shop.checkout("MUG-01", 1).await;
+    let known = etag(&poll(&shop, 0, id(&checkout), None, 0).await);
+    let until_end = async |gateway: usize, known: Option<&str>, wait: u64| {
+        let address = format!("{}/api/checkout_session/{}", shop.gateway_url(gateway), id(&checkout));
+        let request = shop.http.get(format!("{address}?wait={wait}&until=end"));
+        let request = known.iter().fold(request, |request, etag| request.header("If-None-Match", *etag));
+        request.send().await.expect("the gateway answers")
+    };
+    assert_eq!(until_end(0, Some(&known), 1).await.status(), 304, "nothing has happened in time");
+    // What is not known yet is no end either.
+    let answer = until_end(1, Some("\"1\""), 1).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json::<Value>().await.expect("JSON")["status"], "awaiting_payment");
+
+    let began = Instant::now();
+    let (first, second, without_etag, ()) =
+        tokio::join!(until_end(0, Some(&known), 60), until_end(1, Some("\"1\""), 60), until_end(1, None, 60), async {
+            // So that the polls wait before there is something to tell; if not, they are answered all the same.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            shop.pay(&checkout).await;
+        },);
+    for answer in [first, second, without_etag] {
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.json::<Value>().await.expect("JSON")["status"], "paid");
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // It has ended: nobody waits.
+    let began = Instant::now();
+    let answer = until_end(0, Some(&known), 60).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(until_end(1, Some(&etag(&answer)), 60).await.status(), 304);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    shop.is_healthy().await;
+}
+
 /// A stream of server-sent events that is being read.
 struct Events {
     answer: Response,

@@ -53,6 +53,7 @@ mod repair;
 mod replayed;
 mod several_instances;
 mod shards;
+mod storage_batches;
 mod storage_damage;
 mod storage_disk_full;
 mod storage_limits;

@@ -145,7 +145,7 @@ impl Customers {
     async fn until_paid(&self, Offered { id, mut revision, .. }: Offered) -> anyhow::Result<()> {
         let mut url = self.shop.clone();
         url.path_segments_mut().map_err(|()| anyhow!("{} is no place", self.shop))?.push(&id.to_string());
-        url.set_query(Some("wait=30"));
+        url.set_query(Some("wait=30&until=end"));
         loop {
             let answer = self
                 .http
@@ -161,6 +161,7 @@ impl Customers {
             let standing: Standing = answer.json().await.context("read how it stands")?;
             match standing.status.as_str() {
                 "paid" => return Ok(()),
+                // Half a minute is over.
                 "awaiting_payment" | "settling" => {}
                 other => bail!("checkout {id} was to be paid, but it is {other}"),
             }

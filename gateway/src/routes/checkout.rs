@@ -40,6 +40,7 @@ pub(crate) struct Standing {
     params(
         ("id" = String, Path, description = "The checkout's id"),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for a change, at most 60; with If-None-Match from what that names, otherwise from now, unless the checkout has ended"),
+        ("until" = Option<String>, Query, description = "What is waited for: `change`, the next one, or `end`, whatever happens before it"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of what is known already"),
     ),
     responses(
@@ -54,10 +55,13 @@ pub(crate) struct Standing {
 pub(crate) async fn checkout(app: &App, id: &str, asked: &Asked) -> Result<Response, Problem> {
     app.admit(asked)?;
     let id = read_id(id)?;
-    let wait = read_wait(&asked.query)?;
+    let patience = Patience::read(&asked.query)?;
     let known = known_etags(&asked.headers);
-    let standing =
-        if wait.is_zero() { standing(app, id).await? } else { awaited(app, id, wait, known.as_deref()).await? };
+    let standing = if patience.wait.is_zero() {
+        standing(app, id).await?
+    } else {
+        awaited(app, id, patience, known.as_deref()).await?
+    };
     Ok(answer(&standing.ok_or_else(|| unknown_checkout(id))?, known.as_deref()))
 }
 
@@ -68,12 +72,12 @@ pub(crate) async fn standing(app: &App, id: WorkflowId) -> Result<Option<Standin
     Ok(Some(Standing { view, by_hand }))
 }
 
-/// The next state after what the client knows, or the present one when nothing changes in time or the gateway stops. Without an
-/// ETag the present state is what the client knows, unless it is the end: whoever asks just after it waits for nothing else.
+/// The state that is waited for, or the present one when it does not come in time or the gateway stops. Without an ETag the
+/// present state is what the client knows, unless it is the end: whoever asks just after it waits for nothing else.
 async fn awaited(
     app: &App,
     id: WorkflowId,
-    wait: Duration,
+    Patience { wait, until }: Patience,
     known: Option<&[String]>,
 ) -> Result<Option<Standing>, FollowError> {
     let deadline = Instant::now() + wait;
@@ -88,19 +92,24 @@ async fn awaited(
     };
     let by_hand = if view.status == CheckoutStatus::Paid { app.known_refund(id).await? } else { None };
     let standing = Standing { view, by_hand };
-    if known.is_none() && standing.view.status.is_terminal() {
+    let has_ended = standing.view.status.is_terminal();
+    if known.is_none() && has_ended {
         return Ok(Some(standing));
     }
-    if known.is_some() && !is_known(&standing, known) {
+    if known.is_some() && !is_known(&standing, known) && (has_ended || until == Until::Change) {
         // Another gateway may have told the client of more than was heard here, so what is stored is the answer.
         return self::standing(app, id).await;
     }
-    if follower.revision() == standing.view.revision {
+    let is_awaited = |view: Option<&CheckoutView>| match until {
+        Until::Change => view.map_or(0, |view| view.revision) == standing.view.revision,
+        Until::End => view.is_none_or(|view| !view.status.is_terminal()),
+    };
+    while is_awaited(follower.view()) {
         tokio::select! {
             changed = follower.changed() => changed?,
-            _ = refund.next() => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(Some(standing)),
-            () = app.stop.cancelled() => return Ok(Some(standing)),
+            _ = refund.next() => break,
+            () = tokio::time::sleep_until(deadline) => break,
+            () = app.stop.cancelled() => break,
         }
     }
     let view = follower.view().cloned().unwrap_or(standing.view);
@@ -134,19 +143,44 @@ fn known_etags(headers: &HeaderMap) -> Option<Vec<String>> {
     Some(value.split(',').map(|etag| etag.trim().trim_start_matches("W/").to_owned()).collect())
 }
 
+/// How long a request waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience {
+    wait: Duration,
+    until: Until,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The next change.
+    Change,
+    /// The end, whatever happens before it: a shop's back end that only wants to know it asks once.
+    End,
+}
+
 #[derive(Deserialize)]
 struct Query {
     wait: Option<String>,
+    until: Option<String>,
 }
 
-fn read_wait(query: &str) -> Result<Duration, Problem> {
-    let wrong = || {
-        Problem::validation("The request is not valid; see errors.")
-            .with_error("wait", format!("must be whole seconds from 0 to {LONGEST_WAIT_SECONDS}"))
-    };
-    let query: Query = serde_html_form::from_str(query).map_err(|_| wrong())?;
-    let seconds: u64 = query.wait.as_deref().unwrap_or("0").parse().map_err(|_| wrong())?;
-    if seconds > LONGEST_WAIT_SECONDS { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+impl Patience {
+    fn read(query: &str) -> Result<Self, Problem> {
+        let wrong = |name, must_be: &str| {
+            Problem::validation("The request is not valid; see errors.").with_error(name, must_be.to_owned())
+        };
+        let seconds = format!("must be whole seconds from 0 to {LONGEST_WAIT_SECONDS}");
+        let Query { wait, until } = serde_html_form::from_str(query).map_err(|_| wrong("wait", &seconds))?;
+        let until = match until.as_deref() {
+            None | Some("change") => Until::Change,
+            Some("end") => Until::End,
+            Some(_) => return Err(wrong("until", "must be `change` or `end`")),
+        };
+        match wait.as_deref().unwrap_or("0").parse() {
+            Ok(wait @ 0..=LONGEST_WAIT_SECONDS) => Ok(Self { wait: Duration::from_secs(wait), until }),
+            _ => Err(wrong("wait", &seconds)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,10 +191,14 @@ mod tests {
 
     #[test]
     fn a_wait_is_whole_seconds_up_to_a_minute() {
-        assert_eq!(read_wait(""), Ok(Duration::ZERO));
-        assert_eq!(read_wait("wait=60&other=x"), Ok(Duration::from_secs(60)));
-        for bad in ["wait=61", "wait=-1", "wait=1.5", "wait=", "wait=x", "wait=1&wait=2"] {
-            assert_eq!(read_wait(bad).expect_err(bad).code(), "validation", "{bad}");
+        let patience = |seconds, until| Ok(Patience { wait: Duration::from_secs(seconds), until });
+        assert_eq!(Patience::read(""), patience(0, Until::Change));
+        assert_eq!(Patience::read("wait=60&other=x"), patience(60, Until::Change));
+        assert_eq!(Patience::read("until=change&wait=1"), patience(1, Until::Change));
+        assert_eq!(Patience::read("wait=30&until=end"), patience(30, Until::End));
+        let bad_waits = ["wait=61", "wait=-1", "wait=1.5", "wait=", "wait=x", "wait=1&wait=2"];
+        for bad in bad_waits.into_iter().chain(["wait=1&until=", "wait=1&until=paid", "until=end&until=end"]) {
+            assert_eq!(Patience::read(bad).expect_err(bad).code(), "validation", "{bad}");
         }
     }
 

@@ -145,6 +145,10 @@ fn addresses(table: &mut Table<'_>) {
         let request = get(table, &format!("{START}/{UNKNOWN}?wait={wait}"));
         table.add(format!("wait {wait:?}"), request, 400, "validation");
     }
+    for until in ["paid", ""] {
+        let request = get(table, &format!("{START}/{UNKNOWN}?wait=1&until={until}"));
+        table.add(format!("until {until:?}"), request, 400, "validation");
+    }
     let resume = get(table, &format!("{START}/{UNKNOWN}/events")).header("Last-Event-ID", "yesterday");
     table.add("a last event id that is no number", resume, 400, "validation");
     for path in ["/api", "/api/nothing", "/api/checkout_session/x/y/z", "/.env", "/api/products/MUG-01/buy"] {
