@@ -55,7 +55,8 @@ pub(super) fn page(report: &Report) -> anyhow::Result<String> {
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Checkout bench</title><style>{STYLE}</style>\
          <h1>How fast the checkout is</h1><p class=\"note\">One unit of work: start → stock reserved → payment session \
          opened → the client has it → paid → settled. Every figure names its durability: <em>sync always</em> survives a \
-         power cut.</p>"
+         power cut. Where nothing else is said nats-server stages batches in memory, as with <code>cargo run</code>; they \
+         are acknowledged when they are synced.</p>"
     );
     section(&mut page, "Settled checkouts per second", &throughput(report)?);
     let title = "From start to payment session: within how many milliseconds which share of the customers is served";

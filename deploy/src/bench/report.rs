@@ -140,14 +140,11 @@ impl CaseResult {
         let times = |latency: &Latency| format!("{:.1} / {:.1}", latency.p50_ms, latency.p99_ms);
         vec![
             format!(
-                "{} {}\nsync {}\n{} SKUs, {} workers\n{} shards{}",
+                "{} {}\nsync {}\n{}",
                 case.mode_word(),
                 case.load,
                 case.sync.as_str(),
-                case.skus,
-                case.workers,
-                case.shards,
-                if case.batches_on_disk { "\nbatches on disk" } else { "" }
+                case.shop().replace(", ", "\n")
             ),
             self.speeds(),
             times(&run.to_session),
