@@ -133,16 +133,16 @@ impl NatsServer {
     /// [`restart`](Self::restart). What is acknowledged is synced to the disk all the same (`staging.rs`).
     ///
     /// # Errors
-    /// When there is no file system in memory, as on any system but Linux, or a folder cannot be made: then they stay on disk.
+    /// When there is no file system in memory, as on any system but Linux, or a folder cannot be made: then some or all stay on disk.
     pub async fn stage_batches_in_memory(&mut self) -> std::io::Result<Staging> {
+        let pid = self.pid().ok_or(std::io::ErrorKind::NotConnected)?;
+        let data_dir = self.claimed.data_dir();
         let memory = match self.memory.take() {
             Some(memory) => memory,
-            None => MemoryForBatches::of(self.claimed.data_dir())?,
+            None => MemoryForBatches::of(data_dir)?,
         };
-        let pid = self.pid().ok_or(std::io::ErrorKind::NotConnected)?;
-        let staging = memory.stage(pid, self.claimed.data_dir().path()).await?;
-        self.memory = Some(memory);
-        Ok(staging)
+        // Kept also when not everything was led there: what was must not lead to nowhere.
+        self.memory.insert(memory).stage(pid, data_dir.path()).await
     }
 
     /// Waits until the server ends although nobody asked it to, and returns why as far as its log tells. May be

@@ -122,7 +122,9 @@ pub fn stage_batches_in(memory: &Path, store: &Path) -> io::Result<Staging> {
 /// Whether what is staged at `place` goes to `folder` now.
 fn lead(place: &Path, folder: &Path) -> io::Result<bool> {
     match place.symlink_metadata() {
-        Ok(found) if found.is_symlink() => return Ok(true),
+        Ok(found) if found.is_symlink() && fs::read_link(place)? == folder => return Ok(true),
+        // Of an earlier server, to a place that is gone: the server removes only those of streams that take batches.
+        Ok(found) if found.is_symlink() => fs::remove_file(place)?,
         Ok(_) => match fs::remove_dir(place) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(false),
@@ -177,6 +179,11 @@ mod tests {
         assert_eq!(memory.0, killed);
         assert_eq!(memory.stage(2, scratch.path()).await.expect("stage"), Staging { led: 1, busy: 0 });
         assert!(killed.join("2/$G/HISTORY").is_dir() && !killed.join("1").exists());
+        // A link that the next server has left is led anew.
+        assert_eq!(memory.stage(3, scratch.path()).await.expect("stage"), Staging { led: 1, busy: 0 });
+        let led_to = fs::read_link(scratch.path().join("jetstream/$G/streams/HISTORY/batches")).expect("a link");
+        assert_eq!(led_to, killed.join("3/$G/HISTORY"));
+        assert!(led_to.is_dir());
         drop(memory);
         assert!(!killed.exists());
     }
