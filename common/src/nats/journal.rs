@@ -200,7 +200,7 @@ impl Committer {
                 begun += 1;
                 let began_alone = under_way.is_empty().then_some(begun);
                 let units = self.units(gathered, &mut costs);
-                under_way.push(self.numbered(began_alone, units));
+                under_way.push(self.commit_each(began_alone, units));
             }
             // Beside another one a unit takes longer, which says nothing about the method.
             if let Some((Some(number), taken)) = under_way.next().await
@@ -209,10 +209,6 @@ impl Committer {
                 taken.into_iter().for_each(|(method, messages, took)| costs.learn(method, messages, took));
             }
         }
-    }
-
-    async fn numbered(&self, number: Option<u64>, units: Vec<(Method, Vec<Waiting>)>) -> (Option<u64>, Vec<Taken>) {
-        (number, self.commit_each(units).await)
     }
 
     /// Whether another unit is begun. A full one does not wait for the one before: it is on the wire while the server commits
@@ -235,8 +231,8 @@ impl Committer {
         within_bytes(unit).into_iter().map(&mut with_method).collect()
     }
 
-    /// One unit after the other; how many messages each had, and how long it took.
-    async fn commit_each(&self, units: Vec<(Method, Vec<Waiting>)>) -> Vec<Taken> {
+    /// One unit after the other; gives the number back that it is given, and what each has taken.
+    async fn commit_each(&self, number: Option<u64>, units: Vec<(Method, Vec<Waiting>)>) -> (Option<u64>, Vec<Taken>) {
         let mut taken = Vec::with_capacity(units.len());
         for (method, unit) in units {
             let (messages, started) = (unit.len(), Instant::now());
@@ -247,7 +243,7 @@ impl Committer {
             taken.push((method, messages, started.elapsed()));
             count(self.stream, method, messages);
         }
-        taken
+        (number, taken)
     }
 
     /// All at once on the wire, each on its own for the server.
@@ -396,10 +392,13 @@ impl Method {
     }
 }
 
+/// Powers of two below [`SMALLEST_SURE_BATCH`].
+const UNSURE_SIZES: usize = SMALLEST_SURE_BATCH.ilog2() as usize;
+
 /// What a message has cost lately, by method and size of unit (powers of two): the break-even, measured.
 #[derive(Debug, Default)]
 struct CommitCosts {
-    by_size: [SizeCosts; 16],
+    by_size: [SizeCosts; UNSURE_SIZES],
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -421,14 +420,11 @@ impl CommitCosts {
         if messages < SMALLEST_BATCH {
             return Method::Singles;
         }
-        if messages >= SMALLEST_SURE_BATCH {
-            return Method::Batch;
-        }
-        self.by_size[size_class(messages)].choose()
+        self.by_size.get_mut(size_class(messages)).map_or(Method::Batch, SizeCosts::choose)
     }
 
     fn learn(&mut self, method: Method, messages: usize, took: Duration) {
-        let costs = &mut self.by_size[size_class(messages)];
+        let Some(costs) = self.by_size.get_mut(size_class(messages)) else { return };
         let cost = match method {
             Method::Singles => &mut costs.singles,
             Method::Batch => &mut costs.batch,
@@ -472,7 +468,7 @@ impl Cost {
 }
 
 fn size_class(messages: usize) -> usize {
-    (messages.max(1).ilog2() as usize).min(15)
+    messages.max(1).ilog2() as usize
 }
 
 #[cfg(test)]
