@@ -12,7 +12,7 @@ use super::{asked, read_id, unknown_checkout};
 use crate::{
     app::{App, Asked},
     checkout_view::CheckoutView,
-    follow::FollowError,
+    follow::{FollowError, Follower},
     refund_view::RefundView,
     reply::{self, CheckoutBody},
 };
@@ -81,6 +81,13 @@ async fn awaited(
     known: Option<&[String]>,
 ) -> Result<Option<Standing>, FollowError> {
     let deadline = Instant::now() + wait;
+    let over = async {
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = app.stop.cancelled() => {}
+        }
+    };
+    tokio::pin!(over);
     let mut refund = app.watch_refund(id);
     let mut follower = app.follow(id).await?;
     let view = match follower.view() {
@@ -93,23 +100,27 @@ async fn awaited(
     let by_hand = if view.status == CheckoutStatus::Paid { app.known_refund(id).await? } else { None };
     let standing = Standing { view, by_hand };
     let has_ended = standing.view.status.is_terminal();
-    if known.is_none() && has_ended {
-        return Ok(Some(standing));
-    }
     if known.is_some() && !is_known(&standing, known) && (has_ended || until == Until::Change) {
         // Another gateway may have told the client of more than was heard here, so what is stored is the answer.
         return self::standing(app, id).await;
     }
-    let is_awaited = |view: Option<&CheckoutView>| match until {
-        Until::Change => view.map_or(0, |view| view.revision) == standing.view.revision,
-        Until::End => view.is_none_or(|view| !view.status.is_terminal()),
+    if has_ended && (known.is_none() || until == Until::End) {
+        return Ok(Some(standing));
+    }
+    let revision = standing.view.revision;
+    let is_awaited = |follower: &Follower| match until {
+        Until::Change => follower.revision() == revision,
+        Until::End => follower.view().is_none_or(|view| !view.status.is_terminal()),
     };
-    while is_awaited(follower.view()) {
+    while is_awaited(&follower) {
         tokio::select! {
             changed = follower.changed() => changed?,
             _ = refund.next() => break,
-            () = tokio::time::sleep_until(deadline) => break,
-            () = app.stop.cancelled() => break,
+            // Nothing that was waited for: nobody needs to be asked for more.
+            () = &mut over => {
+                let view = follower.view().cloned().unwrap_or(standing.view);
+                return Ok(Some(Standing { view, by_hand: standing.by_hand }));
+            }
         }
     }
     let view = follower.view().cloned().unwrap_or(standing.view);
