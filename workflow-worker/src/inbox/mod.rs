@@ -4,6 +4,7 @@
 mod many;
 mod order;
 mod pull;
+mod room;
 mod route;
 mod settle;
 
@@ -68,7 +69,7 @@ impl Inbox {
             sweep,
             provider,
             order: PerWorkflowOrder::default(),
-            room: Arc::new(Semaphore::new(config.most_turns.get())),
+            room: room::widening(config.most_turns.get()),
             most_failures: config.most_failures,
             priority: config.priority.unwrap_or_else(|| fastrand::u8(0..=LOWEST_WORKER_PRIORITY)),
             turns: TaskTracker::new(),
