@@ -28,7 +28,7 @@ pub struct Config {
     /// Histories of each kind that are kept at hand.
     #[arg(long, env = "CHECKOUT_CACHED_HISTORIES", default_value = "20000", value_name = "NUMBER")]
     pub cached_histories: NonZeroUsize,
-    /// Turns that may run or wait at the same time.
+    /// Turns that may run or wait at the same time; a worker begins with 64 and soon comes to these.
     #[arg(long, env = "CHECKOUT_MOST_TURNS", default_value = "2048", value_name = "NUMBER")]
     pub most_turns: NonZeroUsize,
     /// Which worker is given messages first, 0 to 9: the one with the lowest number, as long as it has room for more turns;
