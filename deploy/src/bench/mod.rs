@@ -295,31 +295,37 @@ async fn run_cases(args: &CasesArgs, launcher: &Launcher) -> anyhow::Result<()> 
     let bar = ProgressBar::new(u64::try_from(cases.len()).unwrap_or(u64::MAX) * u64::from(args.timing.runs));
     let mut report = Report::of_this_machine();
     measure_raw(&mut report, &args.sync, &bar).await?;
-    for case in cases {
-        let mut runs = Vec::new();
-        for number in 1..=args.timing.runs {
-            say(&bar, &format!("{case}, run {number} of {}", args.timing.runs));
-            runs.push(run_case(&case, args.timing.measuring(), launcher).await?);
+    let mut runs: Vec<Vec<report::Run>> = cases.iter().map(|_| Vec::new()).collect();
+    // In turns: what a machine does changes by the minute, and must not be taken for what a case does.
+    for number in 1..=args.timing.runs {
+        for (case, runs) in cases.iter().zip(&mut runs) {
+            let run = run_case(case, args.timing.measuring(), launcher).await?;
+            say(&bar, &format!("{case}, run {number} of {}: {:.0} checkouts/s", args.timing.runs, run.per_second));
+            runs.push(run);
             bar.inc(1);
         }
-        let mut result = CaseResult::of(&case, runs);
-        say(&bar, &result.line());
+    }
+    for (case, runs) in cases.iter().zip(runs) {
+        let mut result = CaseResult::of(case, runs);
         if case.sync == Durable::Always && fsyncs::can_be_counted() {
             say(&bar, &format!("{case}, once more while the server's syncs are counted"));
-            let counting = Measuring { counts_fsyncs: true, ..args.timing.measuring() };
-            result.fsyncs_per_checkout = match run_case(&case, counting, launcher).await {
-                Ok(run) => run.fsyncs_per_checkout(),
-                // Not everybody may trace a process; the other figures stand without it.
-                Err(error) => {
-                    say(&bar, &format!("the syncs could not be counted: {error:#}"));
-                    None
-                }
-            };
+            result.fsyncs_per_checkout = count_fsyncs(case, args.timing.measuring(), launcher, &bar).await;
         }
         report.cases.push(result);
     }
     bar.finish_and_clear();
     args.output.give_report(&report)
+}
+
+async fn count_fsyncs(case: &Case, measuring: Measuring, launcher: &Launcher, bar: &ProgressBar) -> Option<f64> {
+    match run_case(case, Measuring { counts_fsyncs: true, ..measuring }, launcher).await {
+        Ok(run) => run.fsyncs_per_checkout(),
+        // Not everybody may trace a process; the other figures stand without it.
+        Err(error) => {
+            say(bar, &format!("the syncs could not be counted: {error:#}"));
+            None
+        }
+    }
 }
 
 /// One run in a shop of its own: what an earlier run has left behind is no part of the figure.

@@ -45,7 +45,7 @@ struct Machine {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
     /// Settled checkouts per second.
-    per_second: f64,
+    pub(super) per_second: f64,
     checkouts: u64,
     to_session: Latency,
     to_settled: Latency,
@@ -128,10 +128,6 @@ impl CaseResult {
     fn speeds(&self) -> String {
         let (first, last) = (&self.runs[0], &self.runs[self.runs.len() - 1]);
         format!("{:.0}  {:.0}  {:.0}", first.per_second, self.middle().per_second, last.per_second)
-    }
-
-    pub(super) fn line(&self) -> String {
-        format!("{}: {} checkouts/s", self.case, self.speeds())
     }
 
     fn row(&self) -> Vec<String> {
