@@ -25,13 +25,14 @@ async fn what_waits_is_known_by_workflow_until_it_is_acked() {
     let deadline = Instant::now() + Duration::from_secs(10);
     let under_way = loop {
         let under_way = read_under_way(nats, &AckedUpTo::default()).await.expect("readable");
-        if under_way.counts.due == 1 {
+        // A call that goes off between the two readings of one look is seen in both places, so that it is never seen in none.
+        if under_way.counts.due == 1 && !under_way.timers.contains(&checkout(2)) {
             break under_way;
         }
         assert!(Instant::now() < deadline, "the wake-up call has not gone off: {under_way:?}");
         tokio::time::sleep(PAUSE).await;
     };
-    assert!(under_way.timers.contains(&checkout(1)) && !under_way.timers.contains(&checkout(2)), "{under_way:?}");
+    assert!(under_way.timers.contains(&checkout(1)), "{under_way:?}");
     assert_eq!(under_way.messages, std::collections::HashMap::from([(checkout(2), 1), (checkout(3), 1)]));
     assert_eq!(under_way.counts.commands, 1);
 
