@@ -13,6 +13,8 @@ const DOUBLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Room for a few turns, and soon for `most`.
 pub(super) fn widening(most: usize) -> Arc<Semaphore> {
+    // What a semaphore can count is more than anybody asks for, except by mistake.
+    let most = most.min(Semaphore::MAX_PERMITS);
     let first = FIRST_TURNS.min(most);
     let room = Arc::new(Semaphore::new(first));
     tokio::spawn(widen(Arc::clone(&room), first, most));
@@ -50,5 +52,12 @@ mod tests {
         let room = widening(3);
         tokio::time::sleep(DOUBLED_AFTER * 10).await;
         assert_eq!(room.available_permits(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_semaphore_can_count_is_cut() {
+        let room = widening(usize::MAX);
+        tokio::time::sleep(DOUBLED_AFTER * u32::BITS * 2).await;
+        assert_eq!(room.available_permits(), Semaphore::MAX_PERMITS);
     }
 }
