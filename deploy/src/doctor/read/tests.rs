@@ -32,7 +32,7 @@ async fn what_waits_is_known_by_workflow_until_it_is_acked() {
         assert!(Instant::now() < deadline, "the wake-up call has not gone off: {under_way:?}");
         tokio::time::sleep(PAUSE).await;
     };
-    assert!(under_way.timers.contains(&checkout(1)), "{under_way:?}");
+    assert!(under_way.timers.contains(&checkout(1)) && !under_way.timers.contains(&checkout(2)), "{under_way:?}");
     assert_eq!(under_way.messages, std::collections::HashMap::from([(checkout(2), 1), (checkout(3), 1)]));
     assert_eq!(under_way.counts.commands, 1);
 
