@@ -25,18 +25,31 @@ usage: node deploy/peers/compare.mjs [options]
 
 Needs cargo, npm, and PostgreSQL (Debian: postgresql). Installs and builds the rest below deploy/peers.`;
 
-const { values: wanted } = parseArgs({
-  options: {
-    "in-flight": { type: "string", default: "1,64,256" },
-    most: { type: "string", default: "2000" },
-    rounds: { type: "string", default: "3" },
-    "warm-up": { type: "string", default: "3" },
-    measure: { type: "string", default: "8" },
-    skus: { type: "string", default: "100" },
-    "json-file": { type: "string" },
-    help: { type: "boolean", short: "h" },
-  },
-});
+const OPTIONS = {
+  "in-flight": { type: "string", default: "1,64,256" },
+  most: { type: "string", default: "2000" },
+  rounds: { type: "string", default: "3" },
+  "warm-up": { type: "string", default: "3" },
+  measure: { type: "string", default: "8" },
+  skus: { type: "string", default: "100" },
+  "json-file": { type: "string" },
+  help: { type: "boolean", short: "h" },
+};
+
+function fail(why) {
+  console.error(`compare: ${why}`);
+  process.exit(1);
+}
+
+function readArguments() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    return fail(`${error.message}; --help shows what there is`);
+  }
+}
+
+const wanted = readArguments();
 if (wanted.help) {
   console.log(USAGE);
   process.exit(0);
@@ -50,11 +63,6 @@ const whole = (name, text) => {
 const inFlight = wanted["in-flight"].split(",").map((text) => whole("in-flight", text));
 const [most, rounds, warmUp, measure, skus] =
   ["most", "rounds", "warm-up", "measure", "skus"].map((name) => whole(name, wanted[name]));
-
-function fail(why) {
-  console.error(`compare: ${why}`);
-  process.exit(1);
-}
 
 const say = (what) => process.stderr.write(`${what}\n`);
 
@@ -223,8 +231,10 @@ chown(scratch);
 say("install and build (a few minutes the first time)");
 const seen = { stdio: ["ignore", "ignore", "inherit"] };
 must("npm", ["ci", "--silent", "--no-audit", "--no-fund"], { cwd: here, ...seen });
-must("cargo", ["build", "--release", "--manifest-path", join(here, "restate/Cargo.toml")], seen);
-must("cargo", ["build", "--release", "-p", "deploy"], { cwd: root, ...seen });
+// Where they are looked for below, whatever the environment says.
+const release = (folder, ...what) => must("cargo", ["build", "--release", "--target-dir", "target", ...what], { cwd: folder, ...seen });
+release(join(here, "restate"));
+release(root, "-p", "deploy");
 
 const SYSTEMS = { shop, restate, dbos };
 const NAMES = { shop: "this shop", restate: "Restate 1.7", dbos: "DBOS 4.24" };

@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -73,8 +73,8 @@ impl Checkout {
     }
 }
 
-/// Start→session and start→settled of those that ended within the time that is measured.
-type Flights = Arc<Mutex<Vec<(Duration, Duration)>>>;
+/// Start→session and start→settled of one checkout.
+type Flight = (Duration, Duration);
 
 #[derive(Clone)]
 struct Customer {
@@ -100,7 +100,7 @@ impl Customer {
         Ok(text)
     }
 
-    async fn buy(&self) -> anyhow::Result<(Duration, Duration)> {
+    async fn buy(&self) -> anyhow::Result<Flight> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (id, sku) = (format!("{}-{number}", self.run), format!("SKU-{}", number % self.skus));
         let started = Instant::now();
@@ -129,27 +129,26 @@ async fn drive(ingress: &str, in_flight: u64, skus: u64, warm_up: Duration, meas
         skus,
         next: Arc::default(),
     };
-    let flights = Flights::default();
     let begin = Instant::now() + warm_up;
     let end = begin + measure;
     let mut customers = JoinSet::new();
     for _ in 0..in_flight {
-        let (customer, flights) = (customer.clone(), flights.clone());
+        let customer = customer.clone();
         customers.spawn(async move {
+            let mut flights = Vec::new();
             while Instant::now() < end {
                 let flight = customer.buy().await?;
-                let now = Instant::now();
-                if now >= begin && now < end {
-                    flights.lock().unwrap_or_else(|broken| broken.into_inner()).push(flight);
+                if (begin..end).contains(&Instant::now()) {
+                    flights.push(flight);
                 }
             }
-            anyhow::Ok(())
+            anyhow::Ok(flights)
         });
     }
+    let mut flights: Vec<Flight> = Vec::new();
     while let Some(customer) = customers.join_next().await {
-        customer??;
+        flights.extend(customer??);
     }
-    let flights = std::mem::take(&mut *flights.lock().unwrap_or_else(|broken| broken.into_inner()));
     let mut to_session: Vec<Duration> = flights.iter().map(|(session, _)| *session).collect();
     let mut to_settled: Vec<Duration> = flights.iter().map(|(_, settled)| *settled).collect();
     let figures = json!({
